@@ -1,0 +1,115 @@
+/**
+ * A blueprint as its author writes it in `catalog/<name>/blueprint.yaml`. Strings inside commands are Liquid templates; `when`, `forEach`,
+ * `rules` and `outputs` are CEL expressions. Both see the same context, documented in docs/blueprints.md:
+ * `params`, `node` (id, address, hostname, labels, facts), `nodes` (all of the component's group), `component`, `deployment`, `secrets`,
+ * `uses.<relation>` (typed outputs of the provider), and in a per-relation action `relation` (inputs, consumer, nodes, secrets).
+ */
+import { Type, type Static } from '@sinclair/typebox'
+import { commandSchemas } from '../command/command-schema.js'
+
+const strict = { additionalProperties: false } as const
+const Identifier = Type.String({ pattern: '^[A-Za-z][A-Za-z0-9]*$' })
+const Expression = Type.String({ minLength: 1, description: 'A CEL expression.' })
+const JsonSchema = Type.Record(Type.String(), Type.Unknown(), { description: 'A JSON Schema (2020-12).' })
+
+const SecretsSchema = Type.Record(Identifier, Type.Object({ length: Type.Optional(Type.Integer({ minimum: 8, maximum: 256 })) }, strict), {
+  description: 'Secrets generated once for each component (or relation) and kept encrypted. Default length: 32.',
+})
+
+/** One command: common fields and exactly one key that is its kind. Checked in full once its templates are rendered. */
+export const BlueprintCommandSchema = Type.Object(
+  {
+    name: Type.String({ minLength: 1, maxLength: 200 }),
+    when: Type.Optional(Expression),
+    forEach: Type.Optional(Type.String({ description: 'CEL expression that gives a list: the command is repeated with `item` and `index`.' })),
+    timeoutS: Type.Optional(Type.Integer({ minimum: 1, maximum: 86_400 })),
+    ...Object.fromEntries(Object.keys(commandSchemas).map((kind) => [kind, Type.Optional(Type.Record(Type.String(), Type.Unknown()))])),
+  },
+  strict,
+)
+
+export const BlueprintActionSchema = Type.Object(
+  {
+    /** In which tasks it takes part. Default by name: `check` and `remove` are their own phase, any other name is `apply`. */
+    phase: Type.Optional(Type.Union([Type.Literal('apply'), Type.Literal('check'), Type.Literal('remove')])),
+    /** `each`: on every node of the group (default). `first`: on the first only. `relation`: on the first node, once for each consumer (named by `provides.*.action`). */
+    on: Type.Optional(Type.Union([Type.Literal('each'), Type.Literal('first'), Type.Literal('relation')])),
+    /** Actions of the same component and phase that must succeed before it, on all their nodes. Default: the action written before it. */
+    after: Type.Optional(Type.Array(Identifier)),
+    /** Relations whose provider must be complete before it. Default: all. `[]` lets it run beside the provider (e.g. installing packages). */
+    needs: Type.Optional(Type.Array(Identifier)),
+    timeoutS: Type.Optional(Type.Integer({ minimum: 1, maximum: 604_800, description: 'Limit of one attempt. Default: the sum of its commands.' })),
+    retry: Type.Optional(
+      Type.Object({ attempts: Type.Integer({ minimum: 1, maximum: 100 }), backoffS: Type.Optional(Type.Number({ minimum: 0, maximum: 3600 })) }, strict),
+    ),
+    commands: Type.Array(BlueprintCommandSchema, { minItems: 1 }),
+  },
+  strict,
+)
+
+export const BlueprintSchema = Type.Object(
+  {
+    apiVersion: Type.Literal('lichen.dev/v1'),
+    kind: Type.Literal('Blueprint'),
+    name: Type.String({ pattern: '^[a-z0-9][-a-z0-9]*$' }),
+    version: Type.String({ description: 'Semantic version.' }),
+    summary: Type.String(),
+    parameters: Type.Optional(JsonSchema),
+    rules: Type.Optional(Type.Array(Type.Object({ expression: Expression, message: Type.String(), path: Type.Optional(Type.String()) }, strict))),
+    secrets: Type.Optional(SecretsSchema),
+    requires: Type.Optional(
+      Type.Record(
+        Identifier,
+        Type.Object(
+          {
+            interface: Type.String(),
+            optional: Type.Optional(Type.Boolean()),
+            /** What it tells the provider; strings are templates over this component's `params`, `component`, `deployment`. */
+            with: Type.Optional(Type.Record(Identifier, Type.Unknown())),
+          },
+          strict,
+        ),
+      ),
+    ),
+    provides: Type.Optional(
+      Type.Record(
+        Identifier,
+        Type.Object(
+          {
+            interface: Type.String(),
+            inputs: Type.Optional(JsonSchema),
+            /** Generated for each relation. */
+            secrets: Type.Optional(SecretsSchema),
+            /** Typed outputs: CEL over the provider's context plus `relation`. */
+            outputs: Type.Record(Identifier, Type.Object({ type: Type.Union([Type.Literal('string'), Type.Literal('integer'), Type.Literal('boolean'), Type.Literal('list')]), value: Expression, description: Type.Optional(Type.String()) }, strict)),
+            /** An action with `on: relation` that prepares the provider for this consumer. */
+            action: Type.Optional(Identifier),
+            /** The action that takes the consumer's part away again. */
+            removeAction: Type.Optional(Identifier),
+          },
+          strict,
+        ),
+      ),
+    ),
+    actions: Type.Record(Identifier, BlueprintActionSchema),
+  },
+  { $id: 'Blueprint', additionalProperties: false },
+)
+
+/** A blueprint that has the right shape; `checkBlueprint` says whether it makes sense. */
+export type BlueprintDocument = Static<typeof BlueprintSchema>
+export type BlueprintAction = Static<typeof BlueprintActionSchema>
+
+/** A blueprint with its templates: relative file name → text. `digest` covers both, so a changed template is a changed blueprint. */
+export interface Blueprint {
+  readonly document: BlueprintDocument
+  readonly templates: Readonly<Record<string, string>>
+  readonly digest: string
+}
+
+/** Every blueprint known, all versions. Built by `buildCatalog`. */
+export interface Catalog {
+  /** The highest version of `name` that satisfies the semver `range`; undefined when there is none. */
+  find(name: string, range: string): Blueprint | undefined
+  list(): readonly Blueprint[]
+}

@@ -1,0 +1,165 @@
+/**
+ * Commands: the effects an agent can bring about on its node. One schema for each kind serves the blueprint linter, the planner and the
+ * agent. A command is fully resolved when it reaches the node: no template, no expression, no reference is left in it.
+ *
+ * Every kind is check → do → verify. Check mode stops after the check and reports what would change, with a diff where there is one.
+ */
+import { Type, type Static, type TObject } from '@sinclair/typebox'
+
+const strict = { additionalProperties: false } as const
+const AbsolutePath = Type.String({ pattern: '^/', description: 'Absolute path on the node.' })
+const Mode = Type.String({ pattern: '^0?[0-7]{3,4}$', description: 'Octal mode as text, e.g. "0640".' })
+const Argv = Type.Array(Type.String(), { minItems: 1, description: 'Program and arguments; never a shell.' })
+const Environment = Type.Record(Type.String({ pattern: '^[A-Za-z_][A-Za-z0-9_]*$' }), Type.String())
+
+/** Debian packages present (or absent), at given versions if asked. Check: dpkg database. Waits for the dpkg lock. */
+export const PackageSchema = Type.Object(
+  {
+    names: Type.Array(Type.String({ pattern: '^[a-z0-9][a-z0-9+.-]+(=[A-Za-z0-9.+~:-]+)?$' }), { minItems: 1, description: 'Package names, with `=version` to ask for one.' }),
+    state: Type.Optional(Type.Union([Type.Literal('present'), Type.Literal('absent'), Type.Literal('purged')])),
+    held: Type.Optional(Type.Boolean({ description: 'Mark as held, so that an upgrade of the system leaves it alone.' })),
+    recommends: Type.Optional(Type.Boolean({ description: 'Install recommended packages too. Default: false.' })),
+    startServices: Type.Optional(Type.Boolean({ description: 'Let the packages start their services at installation. Default: false: services start when a `service` command says so.' })),
+    debconf: Type.Optional(Type.Array(Type.String(), { description: 'Lines for debconf-set-selections, given before the installation.' })),
+  },
+  strict,
+)
+/** A regular file with this content, mode and owner; written atomically, with a diff in check mode. */
+export const FileSchema = Type.Object(
+  {
+    path: AbsolutePath,
+    content: Type.Optional(Type.String({ description: 'Whole content. Exactly one of `content` and `state: absent` is given.' })),
+    state: Type.Optional(Type.Union([Type.Literal('present'), Type.Literal('absent')])),
+    mode: Type.Optional(Mode),
+    owner: Type.Optional(Type.String()),
+    group: Type.Optional(Type.String()),
+    secret: Type.Optional(Type.Boolean({ description: 'The content is not shown in diffs.' })),
+  },
+  strict,
+)
+/** A directory with mode and owner, or its absence (`recursive` removes what is in it). */
+export const DirectorySchema = Type.Object(
+  {
+    path: AbsolutePath,
+    state: Type.Optional(Type.Union([Type.Literal('present'), Type.Literal('absent')])),
+    mode: Type.Optional(Mode),
+    owner: Type.Optional(Type.String()),
+    group: Type.Optional(Type.String()),
+    recursive: Type.Optional(Type.Boolean()),
+  },
+  strict,
+)
+/** A system user, with its primary group. */
+export const UserSchema = Type.Object(
+  {
+    user: Type.String({ pattern: '^[a-z_][a-z0-9_-]{0,31}$' }),
+    state: Type.Optional(Type.Union([Type.Literal('present'), Type.Literal('absent')])),
+    system: Type.Optional(Type.Boolean()),
+    home: Type.Optional(AbsolutePath),
+    shell: Type.Optional(AbsolutePath),
+    groups: Type.Optional(Type.Array(Type.String(), { description: 'Supplementary groups it must be in.' })),
+  },
+  strict,
+)
+/**
+ * A systemd unit running (or stopped) and enabled (or not). `restartOn` names files: the unit must have been started after each of
+ * them last changed, so a restart that a crash prevented is made up for later.
+ */
+export const ServiceSchema = Type.Object(
+  {
+    unit: Type.String({ minLength: 1 }),
+    state: Type.Optional(Type.Union([Type.Literal('running'), Type.Literal('stopped')])),
+    enabled: Type.Optional(Type.Boolean()),
+    restartOn: Type.Optional(Type.Array(AbsolutePath)),
+  },
+  strict,
+)
+/** A program run once, for an effect that no other kind describes. */
+export const RunSchema = Type.Object(
+  {
+    argv: Type.Optional(Argv),
+    shell: Type.Optional(Type.String({ description: 'A script for /bin/bash -euo pipefail, when a shell is really meant. Exactly one of `argv` and `shell`.' })),
+    env: Type.Optional(Environment),
+    cwd: Type.Optional(AbsolutePath),
+    user: Type.Optional(Type.String()),
+    stdin: Type.Optional(Type.String()),
+    creates: Type.Optional(Type.String({ description: 'A path: if it exists, the effect is there.' })),
+    unless: Type.Optional(Type.Union([Argv, Type.String()], { description: 'A check (argv, or text for a shell): exit code 0 means the effect is there.' })),
+    verify: Type.Optional(Type.Union([Argv, Type.String()], { description: 'Run after the program, and as the check when there is no `unless`: exit code 0 means the effect is there.' })),
+    uncheckable: Type.Optional(Type.Boolean({ description: 'Says that the effect cannot be checked: it ends `unknown` when interrupted.' })),
+    okExitCodes: Type.Optional(Type.Array(Type.Integer({ minimum: 0, maximum: 255 }))),
+    outputs: Type.Optional(
+      Type.Record(
+        Type.String({ pattern: '^[A-Za-z][A-Za-z0-9]*$' }),
+        Type.Object(
+          {
+            from: Type.Union([Type.Literal('stdout'), Type.Literal('file')]),
+            path: Type.Optional(AbsolutePath),
+            secret: Type.Optional(Type.Boolean({ description: 'Stored encrypted and masked in all output.' })),
+          },
+          strict,
+        ),
+        { description: 'What later actions can use: whole stdout (trimmed) or the content of a file, 64 KiB at most.' },
+      ),
+    ),
+  },
+  strict,
+)
+/** Waits until something answers; has no effect of its own, so it also runs in check mode. */
+export const ProbeSchema = Type.Object(
+  {
+    tcp: Type.Optional(Type.Object({ host: Type.String(), port: Type.Integer({ minimum: 1, maximum: 65535 }) }, strict)),
+    http: Type.Optional(
+      Type.Object(
+        {
+          url: Type.String({ pattern: '^https?://' }),
+          codes: Type.Optional(Type.Array(Type.Integer({ minimum: 100, maximum: 599 }), { description: 'Accepted codes. Default: any below 400.' })),
+          bodyIncludes: Type.Optional(Type.String()),
+        },
+        strict,
+      ),
+    ),
+    command: Type.Optional(Argv),
+    intervalMs: Type.Optional(Type.Integer({ minimum: 50, maximum: 600_000, description: 'Default: 500.' })),
+    deadlineMs: Type.Optional(Type.Integer({ minimum: 0, maximum: 86_400_000, description: 'How long to keep trying. Default: 60,000. In check mode one try is made.' })),
+  },
+  { ...strict, description: 'Exactly one of `tcp`, `http`, `command`.' },
+)
+/** An archive fetched, compared with its digest, and unpacked once. */
+export const ArchiveSchema = Type.Object(
+  {
+    url: Type.String({ pattern: '^(https?|file)://' }),
+    sha256: Type.String({ pattern: '^[0-9a-f]{64}$' }),
+    destination: AbsolutePath,
+    stripComponents: Type.Optional(Type.Integer({ minimum: 0, maximum: 10 })),
+    owner: Type.Optional(Type.String()),
+  },
+  strict,
+)
+/** Prints a line to the task log and has no other effect; the empty action of tests and benchmarks. */
+export const NoteSchema = Type.Object({ text: Type.String() }, strict)
+
+/** Every kind and the schema of its spec. */
+export const commandSchemas = {
+  package: PackageSchema,
+  file: FileSchema,
+  directory: DirectorySchema,
+  user: UserSchema,
+  service: ServiceSchema,
+  run: RunSchema,
+  probe: ProbeSchema,
+  archive: ArchiveSchema,
+  note: NoteSchema,
+} as const satisfies Record<string, TObject>
+
+export type CommandKind = keyof typeof commandSchemas
+/** The spec of one kind of command. */
+export type CommandSpec<Kind extends CommandKind> = Static<(typeof commandSchemas)[Kind]>
+
+/** One checkable effect on a node. `timeoutMs` bounds check, do and verify together. */
+export type Command = {
+  [Kind in CommandKind]: { readonly name: string; readonly kind: Kind; readonly timeoutMs: number; readonly spec: CommandSpec<Kind> }
+}[CommandKind]
+
+/** Default time limit of a command: an apt installation on a slow mirror takes minutes, a hung one should not take an hour. */
+export const defaultCommandTimeoutMs = 600_000

@@ -1,0 +1,133 @@
+/**
+ * The one error class and the one table of codes. Codes are public: never renamed, never reused.
+ * Four kinds that never mix (see docs/errors.md): `rejected` is the caller's mistake, `unavailable` is a broker, store or agent out of
+ * reach, `bug` cannot happen. Outcomes of work are values, not errors, but their codes stand here too, as kind `outcome`.
+ */
+
+/** What kind of trouble a code stands for; decides whether a retry makes sense and which HTTP status answers it. */
+export type ErrorKind = 'rejected' | 'outcome' | 'unavailable' | 'bug'
+
+export interface ErrorEntry {
+  readonly kind: ErrorKind
+  /** HTTP status used when this error answers a request. */
+  readonly http: number
+  /** One line for docs/errors.md: what it means and what to do. */
+  readonly meaning: string
+}
+
+const rejected = (meaning: string, http = 422): ErrorEntry => ({ kind: 'rejected', http, meaning })
+const outcome = (meaning: string): ErrorEntry => ({ kind: 'outcome', http: 200, meaning })
+const unavailable = (meaning: string): ErrorEntry => ({ kind: 'unavailable', http: 503, meaning })
+const bug = (meaning: string): ErrorEntry => ({ kind: 'bug', http: 500, meaning })
+
+/** Every code this system can answer with. */
+export const errorTable = {
+  // plans
+  PLAN_SYNTAX: rejected('The document is not well-formed YAML or JSON.', 400),
+  PLAN_TOO_LARGE: rejected('The document, or the number of its components or nodes, is above the limit.', 413),
+  PLAN_SHAPE: rejected('A field is missing, unknown or of the wrong type.'),
+  PLAN_DUPLICATE_NAME: rejected('Two components or two node groups share a name.'),
+  PLAN_UNKNOWN_BLUEPRINT: rejected('No blueprint of this name and version range is in the catalog.'),
+  PLAN_UNKNOWN_GROUP: rejected('`on` names a node group that the plan does not have.'),
+  PLAN_UNKNOWN_COMPONENT: rejected('`uses` or `after` names a component that the plan does not have.'),
+  PLAN_BAD_PARAMETER: rejected('A parameter does not satisfy the JSON Schema of its blueprint.'),
+  PLAN_RULE_BROKEN: rejected('A rule of the blueprint does not hold for these parameters.'),
+  PLAN_UNKNOWN_RELATION: rejected('`uses` names a relation that the blueprint does not require.'),
+  PLAN_MISSING_RELATION: rejected('A relation that the blueprint requires is not bound.'),
+  PLAN_WRONG_INTERFACE: rejected('The component used does not provide the interface that the relation needs.'),
+  PLAN_CYCLE: rejected('Components depend on each other in a circle.'),
+  PLAN_TOO_FEW_NODES: rejected('Fewer nodes match the selector of a group than its count asks for.'),
+  PLAN_EXPRESSION: rejected('An expression (CEL) of the blueprint could not be evaluated with these inputs.'),
+  PLAN_TEMPLATE: rejected('A template (Liquid) of the blueprint could not be rendered with these inputs.'),
+  // blueprints
+  BLUEPRINT_SYNTAX: rejected('The blueprint is not well-formed YAML.'),
+  BLUEPRINT_SHAPE: rejected('A field of the blueprint is missing, unknown or of the wrong type.'),
+  BLUEPRINT_SCHEMA: rejected('The parameters of the blueprint are no valid JSON Schema.'),
+  BLUEPRINT_EXPRESSION: rejected('An expression (CEL) of the blueprint does not parse.'),
+  BLUEPRINT_TEMPLATE: rejected('A template (Liquid) of the blueprint does not parse or is missing.'),
+  BLUEPRINT_COMMAND: rejected('A command of the blueprint is malformed, or cannot be checked and does not say so.'),
+  BLUEPRINT_REFERENCE: rejected('The blueprint refers to an action, relation or interface that it does not have.'),
+  // requests (api)
+  REQUEST_SHAPE: rejected('A parameter, header or body of the request is missing or of the wrong type.', 400),
+  REQUEST_NOT_FOUND: rejected('No resource with this id or at this path.', 404),
+  REQUEST_UNAUTHENTICATED: rejected('The bearer token is missing, unknown or expired.', 401),
+  REQUEST_IDEMPOTENCY_CONFLICT: rejected('The Idempotency-Key was used before with another body.', 409),
+  REQUEST_CONFLICT: rejected('The resource is in a state that does not allow this.', 409),
+  PREVIEW_MOVED: rejected('The inputs of the preview have moved since; make a new one.', 409),
+  // store and broker
+  STORE_UNAVAILABLE: unavailable('The store cannot be reached or refuses to write.'),
+  STORE_CONFLICT: bug('Another writer was first; the caller reads again. Never leaves the server.'),
+  STORE_FENCED: bug('The lease has a newer epoch; the caller stops driving the task. Never leaves the server.'),
+  STORE_SCHEMA: bug('The database was written by a newer version of Lichen.'),
+  BROKER_UNAVAILABLE: unavailable('RabbitMQ cannot be reached or did not confirm.'),
+  BROKER_MALFORMED_MESSAGE: outcome('A message on a queue could not be read; it is kept among the dead letters.'),
+  // tasks and attempts (outcomes)
+  TASK_PLAN_REJECTED: outcome('The plan no longer fits the catalog or the nodes when its turn came; the task ended without touching a node.'),
+  TASK_MAX_FAILURES: outcome('More actions failed than `rollout.maxFailures` allows; nothing new was started.'),
+  ACTION_NO_ANSWER: outcome('The node did not answer before the deadline of the attempt; whether the effect happened is unknown.'),
+  ACTION_NODE_LOST: outcome('The node stayed out of reach longer than the action may wait.'),
+  ACTION_REFERENCE: outcome('A secret or an output that the action needs does not exist.'),
+  // agents and joining
+  JOIN_TOKEN_INVALID: rejected('The join token is malformed or unknown.', 401),
+  JOIN_TOKEN_EXPIRED: rejected('The join token has expired or has no uses left.', 401),
+  JOIN_CA_MISMATCH: rejected('The gateway shows another certificate authority than the join token pins.', 401),
+  JOIN_BAD_REQUEST: rejected('The certificate request is malformed or is not signed by its own key.', 400),
+  AGENT_UNAUTHENTICATED: rejected('The connection shows no certificate of a node of this deployment.', 401),
+  JOIN_NAME_TAKEN: rejected('Another node has joined under this name.', 409),
+  AGENT_UNREACHABLE: unavailable('The node has no open stream.'),
+  ORDER_UNSIGNED: outcome('The order has no valid signature for this node; nothing was run.'),
+  ORDER_STALE_EPOCH: outcome('The order carries a lower epoch than the node has seen for the task; nothing was run.'),
+  ORDER_EXPIRED: outcome('The order came after its expiry; nothing was run.'),
+  ORDER_MALFORMED: outcome('The order or one of its commands could not be read; nothing was run.'),
+  // lab (throwaway nodes)
+  LAB_NOT_ROOT: rejected('Making nodes needs root.', 403),
+  LAB_NOT_DEBIAN: rejected('The lab needs a Debian host with apt and systemd-nspawn.'),
+  LAB_TOOLS_MISSING: unavailable('A Debian package that the lab needs is missing and could not be installed.'),
+  LAB_NO_SPACE: unavailable('The file system of the lab or of its cache has too little free space.'),
+  LAB_MIRROR: rejected("The host's apt sources name no Debian archive that nodes could use."),
+  LAB_BAD_OPTION: rejected('A name, count, size or path given to the lab is not allowed.', 400),
+  LAB_BUSY: rejected('Another program works on this lab, or its cache is in use.', 409),
+  LAB_UNKNOWN_NODE: rejected('The lab has no node of this name.', 404),
+  LAB_NODE_STOPPED: rejected('The node is not running.', 409),
+  LAB_NODE_NOT_BOOTED: unavailable('The node did not finish booting in time, or ended while booting.'),
+  LAB_NETWORK: unavailable('No free network, or a bridge could not be made.'),
+  LAB_PROGRAM_FAILED: unavailable('A program that the lab runs on the host failed; the message has its last lines.'),
+  LAB_NOT_CLEAN: unavailable('Something of the lab could not be removed; the message says what.'),
+  // internal contradictions
+  TASK_ILLEGAL_EVENT: bug('An event does not fit the state of its task.'),
+  INTERNAL: bug('A defect in Lichen. The server log has the details.'),
+} as const satisfies Record<string, ErrorEntry>
+
+/** A code of the table. */
+export type ErrorCode = keyof typeof errorTable
+
+/** One thing wrong with an input: machine-readable code, where it is, and a sentence that says what was found. */
+export interface Problem {
+  readonly code: ErrorCode
+  /** Path into the input as people write it, e.g. `components[2].uses.database`; empty for the whole. */
+  readonly path: string
+  readonly message: string
+}
+
+/**
+ * The error that every package throws on purpose. `problems` holds every mistake found at once for kind `rejected`.
+ */
+export class LichenError extends Error {
+  readonly code: ErrorCode
+  readonly problems: readonly Problem[]
+  /** Seconds after which a retry makes sense; only for kind `unavailable`. */
+  readonly retryAfterS: number | undefined
+
+  constructor(code: ErrorCode, message: string, options: { cause?: unknown; problems?: readonly Problem[]; retryAfterS?: number } = {}) {
+    super(message, options.cause === undefined ? undefined : { cause: options.cause })
+    this.name = 'LichenError'
+    this.code = code
+    this.problems = options.problems ?? []
+    this.retryAfterS = options.retryAfterS
+  }
+
+  /** The entry of the table for this error's code. */
+  get entry(): ErrorEntry {
+    return errorTable[this.code]
+  }
+}

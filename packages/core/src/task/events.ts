@@ -1,0 +1,37 @@
+/**
+ * Events of a task: facts, appended and never changed. The state of a task is their fold (state.ts). `seq` counts from 1 without a hole.
+ */
+import type { ActionId, NodeId } from '../ids.js'
+import type { AttemptResult, Failure } from '../command/result.js'
+import type { TaskKind } from '../graph/action-graph.js'
+import type { Problem } from '../errors.js'
+
+/** How a task ended. */
+export type TaskOutcome = 'succeeded' | 'failed' | 'cancelled' | 'rejected'
+
+export type TaskEvent =
+  /** First event, recorded by the API with the task's row. `previewDigest`: the graph must have this digest, else the task ends `rejected`. */
+  | { readonly type: 'taskAccepted'; readonly kind: TaskKind; readonly project: string; readonly deployment: string; readonly planDigest: string; readonly previewDigest?: string; readonly by: string }
+  /** An engine holds the lease. Repeated at each take-over. */
+  | { readonly type: 'taskClaimed'; readonly engine: string; readonly epoch: number }
+  /** The graph is stored beside this event. From here on the task is driven. */
+  | { readonly type: 'taskPlanned'; readonly graphDigest: string; readonly actionCount: number }
+  /** Intent: recorded before the order is sent. `deadline`: when the engine stops waiting for an answer (ms since the epoch). */
+  | { readonly type: 'actionSent'; readonly action: ActionId; readonly attempt: number; readonly node: NodeId; readonly epoch: number; readonly deadline: number }
+  | { readonly type: 'actionEnded'; readonly action: ActionId; readonly attempt: number; readonly result: AttemptResult }
+  /** A failed attempt is tried again not before `notBefore` (ms since the epoch). */
+  | { readonly type: 'actionRetryPlanned'; readonly action: ActionId; readonly attempt: number; readonly notBefore: number; readonly reason: string }
+  | { readonly type: 'actionSkipped'; readonly action: ActionId; readonly reason: string }
+  | { readonly type: 'cancelRequested'; readonly by: string; readonly reason: string }
+  /** Actions that did not succeed start over; the task runs again. Recorded by the API on an ended task. */
+  | { readonly type: 'retryRequested'; readonly by: string }
+  | { readonly type: 'taskEnded'; readonly outcome: TaskOutcome; readonly reason: string; readonly failure?: Failure; readonly problems?: readonly Problem[] }
+
+export type TaskEventType = TaskEvent['type']
+
+/** An event as the store gives it back. `at`: ms since the epoch, by the clock of the writer. */
+export interface RecordedEvent {
+  readonly seq: number
+  readonly at: number
+  readonly event: TaskEvent
+}

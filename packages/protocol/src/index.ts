@@ -1,0 +1,1 @@
+export * from './generated/lichen/v1/agent.js'

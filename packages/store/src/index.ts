@@ -1,0 +1,5 @@
+export * from './ports/task-store.js'
+export * from './ports/node-store.js'
+export * from './ports/log-store.js'
+export * from './ports/secret-store.js'
+export * from './store.js'

@@ -1,0 +1,70 @@
+// The tests, all of them: `npm test [-- files…]`. Checks first (types of the tests, lint, catalog, generated code), then tap on everything that runs
+// without nodes, then the end-to-end runs on nspawn nodes, one after the other. The last line is `N passed, N failed`.
+import { spawnSync } from 'node:child_process'
+import { mkdirSync, readFileSync, readdirSync, rmSync, statSync } from 'node:fs'
+import { join, relative, resolve } from 'node:path'
+
+const root = resolve(import.meta.dirname, '..')
+const isCi = process.env.CI === 'true'
+const wanted = process.argv.slice(2)
+let passed = 0
+let failed = 0
+
+function listTests(directory) {
+  return readdirSync(directory).flatMap((name) => {
+    const path = join(directory, name)
+    if (statSync(path).isDirectory()) return listTests(path)
+    return name.endsWith('.test.ts') ? [relative(root, path)] : []
+  })
+}
+
+function step(title, command, args) {
+  const startedAt = Date.now()
+  const child = spawnSync(command, args, { cwd: root, encoding: 'utf8', maxBuffer: 1 << 28 })
+  const isOk = child.status === 0
+  console.log(`${isOk ? 'ok' : 'FAILED'}  ${title} (${((Date.now() - startedAt) / 1000).toFixed(1)} s)`)
+  if (isOk) passed++
+  else {
+    failed++
+    console.log((child.stdout ?? '') + (child.stderr ?? '') + (child.error ? String(child.error) : ''))
+  }
+}
+
+// Counts come from tap's own closing line, e.g. `# { total: 12, pass: 11, fail: 1 }`.
+function tap(title, files, jobs, timeoutS) {
+  if (files.length === 0) return
+  const output = join(root, 'build', `${title}.tap`)
+  rmSync(output, { force: true })
+  console.log(`\n${title}: ${files.length} files`)
+  const child = spawnSync(join(root, 'node_modules/.bin/tap'), ['run', `--jobs=${jobs}`, `--timeout=${timeoutS}`, '--reporter=terse', `--output-file=${output}`, ...files], { cwd: root, stdio: 'inherit' })
+  let total = { pass: 0, fail: 0 }
+  try {
+    const summary = [...readFileSync(output, 'utf8').matchAll(/^# \{ total: (\d+)(?:, pass: (\d+))?(?:, fail: (\d+))?(?:, skip: (\d+))?(?:, todo: (\d+))?.*\}$/gm)].at(-1)
+    if (summary) total = { pass: Number(summary[2] ?? 0), fail: Number(summary[3] ?? 0) }
+  } catch {
+    // No output file: tap did not get that far; its exit code counts below.
+  }
+  if (child.status !== 0 && total.fail === 0) total.fail = 1
+  if (child.status === 0 && total.pass === 0) total.fail = 1
+  passed += total.pass
+  failed += total.fail
+}
+
+mkdirSync(join(root, 'build'), { recursive: true })
+const all = listTests(join(root, 'test')).sort()
+const files = wanted.length > 0 ? wanted : all
+if (wanted.length === 0) {
+  step('types of the tests', 'npx', ['tsc', '-b'])
+  step('lint', 'npx', ['eslint', '.'])
+  step('catalog', process.execPath, ['packages/catalog/dist/main.js', 'catalog'])
+  step('generated code', process.execPath, ['scripts/generate.mjs', '--check'])
+}
+if (isCi || process.getuid?.() === 0) {
+  const install = spawnSync(process.execPath, ['scripts/install-rabbitmq.mjs'], { cwd: root, stdio: ['ignore', 'inherit', 'inherit'] })
+  if (install.status !== 0 && isCi) failed++
+}
+const isEndToEnd = (file) => /^(\.\/)?test\/(e2e|lab)\//.test(file)
+tap('tests', files.filter((file) => !isEndToEnd(file)), 2, 180)
+tap('nodes', files.filter(isEndToEnd), 1, 1500)
+console.log(`\n${passed} passed, ${failed} failed`)
+process.exit(failed === 0 ? 0 : 1)
