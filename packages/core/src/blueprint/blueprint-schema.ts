@@ -5,7 +5,8 @@
  * `uses.<relation>` (typed outputs of the provider), and in a per-relation action `relation` (inputs, consumer, nodes, secrets).
  */
 import { Type, type Static } from '@sinclair/typebox'
-import { commandSchemas } from '../command/command-schema.js'
+import { commandSchemas, type CommandKind } from '../command/command-schema.js'
+import type { CompiledBlueprint } from './compiled-blueprint.js'
 
 const strict = { additionalProperties: false } as const
 const Identifier = Type.String({ pattern: '^[A-Za-z][A-Za-z0-9]*$' })
@@ -16,6 +17,8 @@ const SecretsSchema = Type.Record(Identifier, Type.Object({ length: Type.Optiona
   description: 'Secrets generated once for each component (or relation) and kept encrypted. Default length: 32.',
 })
 
+const RawSpec = Type.Optional(Type.Record(Type.String(), Type.Unknown()))
+
 /** One command: common fields and exactly one key that is its kind. Checked in full once its templates are rendered. */
 export const BlueprintCommandSchema = Type.Object(
   {
@@ -23,7 +26,7 @@ export const BlueprintCommandSchema = Type.Object(
     when: Type.Optional(Expression),
     forEach: Type.Optional(Type.String({ description: 'CEL expression that gives a list: the command is repeated with `item` and `index`.' })),
     timeoutS: Type.Optional(Type.Integer({ minimum: 1, maximum: 86_400 })),
-    ...Object.fromEntries(Object.keys(commandSchemas).map((kind) => [kind, Type.Optional(Type.Record(Type.String(), Type.Unknown()))])),
+    ...(Object.fromEntries(Object.keys(commandSchemas).map((kind) => [kind, RawSpec])) as Record<CommandKind, typeof RawSpec>),
   },
   strict,
 )
@@ -34,7 +37,7 @@ export const BlueprintActionSchema = Type.Object(
     phase: Type.Optional(Type.Union([Type.Literal('apply'), Type.Literal('check'), Type.Literal('remove')])),
     /** `each`: on every node of the group (default). `first`: on the first only. `relation`: on the first node, once for each consumer (named by `provides.*.action`). */
     on: Type.Optional(Type.Union([Type.Literal('each'), Type.Literal('first'), Type.Literal('relation')])),
-    /** Actions of the same component and phase that must succeed before it, on all their nodes. Default: the action written before it. */
+    /** Actions of the same component and phase that must succeed before it: node by node where both run on `each`, else on all their nodes. Default: the action (not per relation) written before it. */
     after: Type.Optional(Type.Array(Identifier)),
     /** Relations whose provider must be complete before it. Default: all. `[]` lets it run beside the provider (e.g. installing packages). */
     needs: Type.Optional(Type.Array(Identifier)),
@@ -105,6 +108,7 @@ export interface Blueprint {
   readonly document: BlueprintDocument
   readonly templates: Readonly<Record<string, string>>
   readonly digest: string
+  readonly compiled: CompiledBlueprint
 }
 
 /** Every blueprint known, all versions. Built by `buildCatalog`. */

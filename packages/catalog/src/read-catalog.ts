@@ -1,0 +1,62 @@
+/** Reads blueprint directories: `<name>/blueprint.yaml` or `<name>/<version>/blueprint.yaml`, each with `templates/**` beside it. */
+import { readdir, readFile } from 'node:fs/promises'
+import { join, relative } from 'node:path'
+import { buildCatalog, checkBlueprint, LichenError, parseBlueprint, type Blueprint, type Catalog, type Problem } from '@lichen/core'
+
+/** A problem and the file it is in, relative to the catalog. */
+export interface FileProblem extends Problem {
+  readonly file: string
+}
+
+/** What is in a directory: the blueprints that parse, and every problem of all. */
+export async function inspectCatalog(directory: string): Promise<{ readonly catalog: Catalog; readonly problems: readonly FileProblem[] }> {
+  const problems: FileProblem[] = []
+  const read: { readonly file: string; readonly blueprint: Blueprint }[] = []
+  for (const folder of await listBlueprints(directory)) {
+    const file = relative(directory, join(folder, 'blueprint.yaml'))
+    const parsed = parseBlueprint(await readFile(join(folder, 'blueprint.yaml'), 'utf8'), await readTemplates(join(folder, 'templates')))
+    if (!parsed.ok) problems.push(...parsed.problems.map((problem) => ({ ...problem, file })))
+    else {
+      if (file.split(/[\\/]/)[0] !== parsed.value.document.name) problems.push({ code: 'BLUEPRINT_SHAPE', path: 'name', message: `"${parsed.value.document.name}" is not the name of its directory`, file })
+      read.push({ file, blueprint: parsed.value })
+    }
+  }
+  const catalog = buildCatalog(read.map((entry) => entry.blueprint))
+  for (const { file, blueprint } of read) problems.push(...checkBlueprint(blueprint, catalog).map((problem) => ({ ...problem, file })))
+  return { catalog, problems }
+}
+
+/**
+ * The catalog in a directory.
+ * @throws CATALOG_UNREADABLE with every problem of every blueprint (paths begin with the file) when there is one, or when the directory cannot be read
+ */
+export async function readCatalog(directory: string): Promise<Catalog> {
+  const { catalog, problems } = await inspectCatalog(directory).catch((cause: unknown) => {
+    throw new LichenError('CATALOG_UNREADABLE', `the catalog ${directory} cannot be read: ${cause instanceof Error ? cause.message : String(cause)}`, { cause })
+  })
+  if (problems.length === 0) return catalog
+  throw new LichenError('CATALOG_UNREADABLE', `the catalog ${directory} has ${problems.length} problem${problems.length === 1 ? '' : 's'}; first: ${problems[0]!.file}: ${problems[0]!.path}: ${problems[0]!.message}`, {
+    problems: problems.map(({ file, ...problem }) => ({ ...problem, path: `${file}: ${problem.path}` })),
+  })
+}
+
+async function listBlueprints(directory: string): Promise<string[]> {
+  const folders: string[] = []
+  for (const name of (await readdir(directory, { withFileTypes: true })).filter((entry) => entry.isDirectory()).map((entry) => entry.name).sort()) {
+    const entries = await readdir(join(directory, name), { withFileTypes: true })
+    if (entries.some((entry) => entry.name === 'blueprint.yaml')) folders.push(join(directory, name))
+    for (const entry of entries.filter((entry) => entry.isDirectory() && entry.name !== 'templates').sort((a, b) => (a.name < b.name ? -1 : 1))) {
+      if ((await readdir(join(directory, name, entry.name))).includes('blueprint.yaml')) folders.push(join(directory, name, entry.name))
+    }
+  }
+  return folders
+}
+
+async function readTemplates(directory: string): Promise<Record<string, string>> {
+  const entries = await readdir(directory, { recursive: true, withFileTypes: true }).catch((error: NodeJS.ErrnoException) => {
+    if (error.code === 'ENOENT') return []
+    throw error
+  })
+  const files = entries.filter((entry) => entry.isFile()).map((entry) => join(entry.parentPath, entry.name)).sort()
+  return Object.fromEntries(await Promise.all(files.map(async (file) => [relative(directory, file), await readFile(file, 'utf8')] as const)))
+}

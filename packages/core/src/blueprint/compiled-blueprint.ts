@@ -1,0 +1,56 @@
+/** A blueprint with everything that can be compiled once: parameter validators, rules, outputs, commands. Made by parseBlueprint. */
+import type { CommandKind } from '../command/command-schema.js'
+import type { SecretRequirement } from '../secret/reference.js'
+import type { CompiledValue } from './compiled-value.js'
+import type { CompiledExpression } from './expression.js'
+
+/** Fills in defaults and reports what does not fit. `path` is dotted, without a leading dot. */
+export type ValueValidator = (value: Record<string, unknown>) => { readonly value: Record<string, unknown>; readonly problems: readonly { readonly path: string; readonly message: string }[] }
+
+export interface CompiledCommand {
+  readonly name: CompiledValue
+  readonly kind: CommandKind
+  readonly when: CompiledExpression | undefined
+  readonly forEach: CompiledExpression | undefined
+  readonly timeoutMs: number
+  readonly spec: CompiledValue
+}
+
+export interface CompiledAction {
+  readonly name: string
+  readonly phase: 'apply' | 'check' | 'remove'
+  readonly on: 'each' | 'first' | 'relation'
+  /** Actions of the same phase before it. */
+  readonly after: readonly string[]
+  /** Relations whose providers must be complete before it; null: all. */
+  readonly needs: readonly string[] | null
+  readonly timeoutMs: number | null
+  readonly retry: { readonly attempts: number; readonly backoffMs: number }
+  readonly commands: readonly CompiledCommand[]
+}
+
+export interface CompiledRequirement {
+  readonly interface: string
+  readonly isOptional: boolean
+  readonly with: CompiledValue
+}
+
+export interface CompiledProvision {
+  readonly interface: string
+  readonly validateInputs: ValueValidator
+  readonly secrets: readonly SecretRequirement[]
+  readonly outputs: readonly { readonly name: string; readonly type: 'string' | 'integer' | 'boolean' | 'list'; readonly value: CompiledExpression }[]
+  readonly action: string | undefined
+  readonly removeAction: string | undefined
+}
+
+export interface CompiledBlueprint {
+  readonly validateParameters: ValueValidator
+  readonly rules: readonly { readonly expression: CompiledExpression; readonly message: string; readonly path: string }[]
+  /** Names without the component. */
+  readonly secrets: readonly SecretRequirement[]
+  readonly requires: ReadonlyMap<string, CompiledRequirement>
+  readonly provides: ReadonlyMap<string, CompiledProvision>
+  /** In file order. */
+  readonly actions: readonly CompiledAction[]
+}

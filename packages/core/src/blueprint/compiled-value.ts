@@ -1,0 +1,49 @@
+/**
+ * A value of a blueprint's YAML, compiled: strings are templates, `{cel: "…"}` is an expression that gives a typed value, everything else is
+ * itself.
+ */
+import { compileExpression, type EvaluationContext } from './expression.js'
+import { compileTemplate } from './template.js'
+
+export type CompiledValue = (context: EvaluationContext) => unknown
+
+/** Thrown while compiling or evaluating; says where in the value and whether a template or an expression was at fault. */
+export class ValueError extends Error {
+  constructor(
+    readonly where: 'template' | 'expression',
+    readonly path: string,
+    message: string,
+    cause?: unknown,
+  ) {
+    super(message, { cause })
+  }
+}
+
+/** The compiled value. @throws ValueError */
+export function compileValue(value: unknown, path: string): CompiledValue {
+  if (typeof value === 'string') return guard('template', path, () => compileTemplate(value))
+  if (Array.isArray(value)) {
+    const entries = value.map((entry, index) => compileValue(entry, `${path}[${index}]`))
+    return (context) => entries.map((entry) => entry(context))
+  }
+  if (value === null || typeof value !== 'object') return () => value
+  const expression = (value as { cel?: unknown }).cel
+  if (typeof expression === 'string' && Object.keys(value).length === 1) return guard('expression', path, () => compileExpression(expression))
+  const entries = Object.entries(value).map(([key, entry]) => [key, compileValue(entry, path === '' ? key : `${path}.${key}`)] as const)
+  return (context) => Object.fromEntries(entries.map(([key, entry]) => [key, entry(context)]))
+}
+
+/** Compiles now and evaluates later, with every error of either told apart and located. */
+export function guard<T>(where: 'template' | 'expression', path: string, compile: () => (context: EvaluationContext) => T): (context: EvaluationContext) => T {
+  const attempt = <R>(work: () => R): R => {
+    try {
+      return work()
+    } catch (error) {
+      throw new ValueError(where, path, firstLine(error), error)
+    }
+  }
+  const compiled = attempt(compile)
+  return (context) => attempt(() => compiled(context))
+}
+
+const firstLine = (error: unknown): string => (error instanceof Error ? error.message : String(error)).split('\n')[0]!

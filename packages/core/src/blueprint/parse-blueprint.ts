@@ -1,0 +1,164 @@
+/** From the text of `blueprint.yaml` and its templates to a compiled blueprint, with every problem found on the way. */
+import { Value } from '@sinclair/typebox/value'
+import { parseDocument } from 'yaml'
+import { commandSchemas, defaultCommandTimeoutMs, type CommandKind } from '../command/command-schema.js'
+import type { ErrorCode, Problem } from '../errors.js'
+import { digestOf } from '../graph/digest.js'
+import type { Parsed } from '../parsed.js'
+import { BlueprintSchema, type Blueprint, type BlueprintAction, type BlueprintDocument } from './blueprint-schema.js'
+import type { CompiledAction, CompiledBlueprint, CompiledCommand, CompiledProvision, CompiledRequirement, ValueValidator } from './compiled-blueprint.js'
+import { compileValue, guard, ValueError, type CompiledValue } from './compiled-value.js'
+import { compileExpression, type CompiledExpression } from './expression.js'
+import { shapeProblems } from '../plan/shape-problems.js'
+import { compileTemplate } from './template.js'
+import { compileValidator } from './value-validator.js'
+
+/** Default retry of an action: one more try after five seconds helps against a mirror or a service that just was not ready; more would hide errors. */
+const defaultRetry = { attempts: 2, backoffS: 5 }
+/** Default length of a generated secret: 32 characters of 62 are 190 bits. */
+const defaultSecretLength = 32
+
+/** The compiled blueprint, or every problem: syntax, shape, JSON Schemas, expressions, templates. `templates`: file name → text. */
+export function parseBlueprint(text: string, templates: Readonly<Record<string, string>>): Parsed<Blueprint> {
+  const yaml = parseDocument(text, { version: '1.2', uniqueKeys: true })
+  if (yaml.errors.length > 0) {
+    return { ok: false, problems: yaml.errors.map((error) => ({ code: 'BLUEPRINT_SYNTAX', path: '', message: error.message.split('\n')[0]! })) }
+  }
+  const value: unknown = yaml.toJS({ maxAliasCount: 100 })
+  if (!Value.Check(BlueprintSchema, value)) return { ok: false, problems: shapeProblems(BlueprintSchema, value, 'BLUEPRINT_SHAPE') }
+  const compiler = new BlueprintCompiler(value, templates)
+  const compiled = compiler.compile()
+  if (compiler.problems.length > 0) return { ok: false, problems: compiler.problems }
+  return { ok: true, value: { document: value, templates, digest: digestOf({ document: value, templates }), compiled } }
+}
+
+class BlueprintCompiler {
+  readonly problems: Problem[] = []
+  constructor(
+    readonly document: BlueprintDocument,
+    readonly templates: Readonly<Record<string, string>>,
+  ) {}
+
+  compile(): CompiledBlueprint {
+    const { document } = this
+    return {
+      validateParameters: this.#validator(document.parameters, 'parameters'),
+      rules: (document.rules ?? []).map((rule, index) => ({ expression: this.#expression(rule.expression, `rules[${index}].expression`), message: rule.message, path: rule.path ?? '' })),
+      secrets: toSecrets(document.secrets),
+      requires: new Map(Object.entries(document.requires ?? {}).map(([name, entry]) => [name, this.#requirement(entry, `requires.${name}`)])),
+      provides: new Map(Object.entries(document.provides ?? {}).map(([name, entry]) => [name, this.#provision(entry, `provides.${name}`)])),
+      actions: this.#actions(),
+    }
+  }
+
+  #requirement(entry: NonNullable<BlueprintDocument['requires']>[string], path: string): CompiledRequirement {
+    return { interface: entry.interface, isOptional: entry.optional ?? false, with: this.#value(entry.with ?? {}, `${path}.with`) }
+  }
+
+  #provision(entry: NonNullable<BlueprintDocument['provides']>[string], path: string): CompiledProvision {
+    return {
+      interface: entry.interface,
+      validateInputs: this.#validator(entry.inputs, `${path}.inputs`),
+      secrets: toSecrets(entry.secrets),
+      outputs: Object.entries(entry.outputs).map(([name, output]) => ({ name, type: output.type, value: this.#expression(output.value, `${path}.outputs.${name}.value`) })),
+      action: entry.action,
+      removeAction: entry.removeAction,
+    }
+  }
+
+  #actions(): CompiledAction[] {
+    const previous = new Map<string, string>()
+    return Object.entries(this.document.actions).map(([name, action]) => {
+      const compiled = this.#action(name, action, previous)
+      if (compiled.on !== 'relation') previous.set(compiled.phase, name)
+      return compiled
+    })
+  }
+
+  #action(name: string, action: BlueprintAction, previous: ReadonlyMap<string, string>): CompiledAction {
+    const path = `actions.${name}`
+    const phase = action.phase ?? (name === 'check' || name === 'remove' ? name : 'apply')
+    const retry = action.retry ?? (phase === 'check' ? { attempts: 1 } : defaultRetry)
+    return {
+      name,
+      phase,
+      on: action.on ?? 'each',
+      after: action.after ?? (previous.has(phase) ? [previous.get(phase)!] : []),
+      needs: action.needs ?? null,
+      timeoutMs: action.timeoutS === undefined ? null : action.timeoutS * 1000,
+      retry: { attempts: retry.attempts, backoffMs: (retry.backoffS ?? defaultRetry.backoffS) * 1000 },
+      commands: action.commands.flatMap((command, index) => this.#command(command, `${path}.commands[${index}]`)),
+    }
+  }
+
+  #command(command: BlueprintAction['commands'][number], path: string): CompiledCommand[] {
+    const kinds = (Object.keys(commandSchemas) as CommandKind[]).filter((kind) => command[kind] !== undefined)
+    const kind = kinds[0]
+    if (kind === undefined || kinds.length > 1) {
+      this.#report('BLUEPRINT_COMMAND', path, kind === undefined ? `names no kind of command; the kinds are ${Object.keys(commandSchemas).join(', ')}` : `names ${kinds.length} kinds (${kinds.join(', ')}); a command has one`)
+      return []
+    }
+    const when = command['when'] as string | undefined
+    const forEach = command['forEach'] as string | undefined
+    return [
+      {
+        name: this.#value(command['name'], `${path}.name`),
+        kind,
+        when: when === undefined ? undefined : this.#expression(when, `${path}.when`),
+        forEach: forEach === undefined ? undefined : this.#expression(forEach, `${path}.forEach`),
+        timeoutMs: command['timeoutS'] === undefined ? defaultCommandTimeoutMs : Number(command['timeoutS']) * 1000,
+        spec: this.#spec(kind, command[kind] as Record<string, unknown>, `${path}.${kind}`),
+      },
+    ]
+  }
+
+  /** `file: {template: NAME}` takes its content from templates/NAME; only names that end in .liquid are rendered. */
+  #spec(kind: CommandKind, spec: Record<string, unknown>, path: string): CompiledValue {
+    const template = spec['template']
+    const known: readonly string[] = [...Object.keys(commandSchemas[kind].properties), ...(kind === 'file' ? ['template'] : [])]
+    for (const key of Object.keys(spec)) if (!known.includes(key)) this.#report('BLUEPRINT_COMMAND', `${path}.${key}`, `no such field; a ${kind} command has ${known.join(', ')}`)
+    if (kind !== 'file' || template === undefined) return this.#value(spec, path)
+    const { template: _omitted, ...rest } = spec
+    const text = typeof template === 'string' ? this.templates[template] : undefined
+    if (text === undefined) {
+      this.#report('BLUEPRINT_TEMPLATE', `${path}.template`, `no file "${String(template)}" in templates/`)
+      return () => rest
+    }
+    const fields = this.#value(rest, path)
+    const content = String(template).endsWith('.liquid') ? this.#compile('BLUEPRINT_TEMPLATE', () => guard('template', `templates/${String(template)}`, () => compileTemplate(text)), () => '') : () => text
+    return (context) => ({ ...(fields(context) as object), content: content(context) })
+  }
+
+  #validator(schema: Record<string, unknown> | undefined, path: string): ValueValidator {
+    try {
+      return compileValidator(schema)
+    } catch (error) {
+      this.#report('BLUEPRINT_SCHEMA', path, error instanceof Error ? error.message : String(error))
+      return (value) => ({ value, problems: [] })
+    }
+  }
+
+  #expression(text: string, path: string): CompiledExpression {
+    return this.#compile('BLUEPRINT_EXPRESSION', () => guard('expression', path, () => compileExpression(text)), () => undefined)
+  }
+
+  #value(value: unknown, path: string): CompiledValue {
+    return this.#compile('BLUEPRINT_TEMPLATE', () => compileValue(value, path), () => undefined)
+  }
+
+  #compile<T>(code: ErrorCode, work: () => T, fallback: T): T {
+    try {
+      return work()
+    } catch (error) {
+      if (!(error instanceof ValueError)) throw error
+      this.#report(error.where === 'expression' ? 'BLUEPRINT_EXPRESSION' : code, error.path, error.message)
+      return fallback
+    }
+  }
+
+  #report(code: ErrorCode, path: string, message: string): void {
+    this.problems.push({ code, path, message })
+  }
+}
+
+const toSecrets = (secrets: BlueprintDocument['secrets']) => Object.entries(secrets ?? {}).map(([name, entry]) => ({ name, length: entry.length ?? defaultSecretLength }))

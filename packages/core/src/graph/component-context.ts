@@ -1,0 +1,104 @@
+/**
+ * What templates and expressions of one component see, and what it offers to its consumers. Built in dependency order: a component's outputs are
+ * known before those that use it are looked at.
+ */
+import { EvaluationContext } from '../blueprint/expression.js'
+import type { NodeId } from '../ids.js'
+import { encodeReference, type SecretRequirement } from '../secret/reference.js'
+import type { ResolvedComponent, Binding } from '../plan/resolve-components.js'
+import type { Problem } from '../errors.js'
+import { actionIdOf } from './action-ids.js'
+
+/** One consumer's use of this component. */
+export interface Consumer {
+  readonly binding: Binding
+  readonly name: string
+  readonly relation: Readonly<Record<string, unknown>>
+}
+
+export interface ComponentContext {
+  readonly entry: ResolvedComponent
+  readonly nodes: readonly NodeId[]
+  /** Consumers in order of name and relation; filled while the consumers are built. */
+  readonly consumers: Consumer[]
+  /** Variables for one of its nodes. */
+  at(node: NodeId): EvaluationContext
+}
+
+export interface ContextInput {
+  readonly deployment: { readonly name: string; readonly project: string }
+  readonly describedNodes: ReadonlyMap<NodeId, Readonly<Record<string, unknown>>>
+  readonly copies: WeakMap<object, unknown>
+  /** Collects every secret that is named. */
+  readonly secrets: Map<string, SecretRequirement>
+  readonly problems: Problem[]
+}
+
+/** The context of a component whose providers are in `providers`; registers it as their consumer. */
+export function buildComponentContext(input: ContextInput, entry: ResolvedComponent, nodes: readonly NodeId[], providers: ReadonlyMap<string, ComponentContext>): ComponentContext {
+  const name = entry.component.name
+  const described = nodes.map((id) => input.describedNodes.get(id)!)
+  const own = { params: entry.parameters, component: { name }, deployment: input.deployment, nodes: described, secrets: nameSecrets(input, entry.blueprint.compiled.secrets, name) }
+  const base = new EvaluationContext(own, input.copies)
+  const uses: Record<string, unknown> = Object.fromEntries([...entry.blueprint.compiled.requires.keys()].map((relation) => [relation, null]))
+  for (const binding of entry.bindings) uses[binding.relation] = bind(input, entry, base, described, binding, providers.get(binding.provider)!)
+  const contexts = new Map<NodeId, EvaluationContext>()
+  return {
+    entry,
+    nodes,
+    consumers: [],
+    at(node) {
+      const known = contexts.get(node)
+      if (known) return known
+      const context = base.with({ node: input.describedNodes.get(node)!, uses, outputs: nameOutputs(entry, node, nodes) })
+      contexts.set(node, context)
+      return context
+    },
+  }
+}
+
+/** The provider's outputs for this relation. */
+function bind(input: ContextInput, entry: ResolvedComponent, base: EvaluationContext, described: readonly unknown[], binding: Binding, provider: ComponentContext): Record<string, unknown> {
+  const name = entry.component.name
+  const path = `components[${entry.index}].uses.${binding.relation}`
+  const requirement = entry.blueprint.compiled.requires.get(binding.relation)!
+  const { value: inputs, problems } = binding.compiled.validateInputs(requirement.with(base) as Record<string, unknown>)
+  for (const problem of problems) input.problems.push({ code: 'PLAN_BAD_PARAMETER', path, message: `what "${name}" tells "${binding.provider}" does not fit: ${problem.path} ${problem.message}` })
+  const secrets = nameSecrets(input, binding.compiled.secrets, `${binding.provider}.${name}.${binding.relation}`)
+  const relation = { name: binding.relation, consumer: name, inputs, nodes: described, secrets }
+  provider.consumers.push({ binding, name, relation })
+  const first = provider.nodes[0]!
+  const context = provider.at(first).with({ relation })
+  const outputs: Record<string, unknown> = {}
+  for (const output of binding.compiled.outputs) {
+    const value = output.value(context)
+    const isRight = output.type === 'integer' ? Number.isInteger(value) || isReference(value) : output.type === 'list' ? Array.isArray(value) : typeof value === output.type
+    if (!isRight) input.problems.push({ code: 'PLAN_EXPRESSION', path, message: `output "${output.name}" of "${binding.provider}" must be of type ${output.type}, found ${JSON.stringify(value)}` })
+    outputs[output.name] = value
+  }
+  return outputs
+}
+
+const isReference = (value: unknown): boolean => typeof value === 'string' && value.startsWith('⟦')
+
+function nameSecrets(input: ContextInput, requirements: readonly SecretRequirement[], scope: string): Record<string, string> {
+  return Object.fromEntries(
+    requirements.map(({ name, length }) => {
+      const full = `${scope}.${name}`
+      input.secrets.set(full, { name: full, length })
+      return [name, encodeReference({ kind: 'secret', name: full })]
+    }),
+  )
+}
+
+/** `outputs.<action>.<name>`: references to what the component's own `run` commands will print. */
+function nameOutputs(entry: ResolvedComponent, node: NodeId, nodes: readonly NodeId[]): Record<string, Record<string, string>> {
+  const named: Record<string, Record<string, string>> = {}
+  for (const [name, action] of Object.entries(entry.blueprint.document.actions)) {
+    const outputs = action.commands.flatMap((command) => Object.keys((command['run'] as { outputs?: object } | undefined)?.outputs ?? {}))
+    if (outputs.length === 0 || action.on === 'relation') continue
+    const id = actionIdOf(entry.component.name, name, action.on === 'first' ? nodes[0]! : node)
+    named[name] = Object.fromEntries(outputs.map((output) => [output, encodeReference({ kind: 'output', action: id, name: output })]))
+  }
+  return named
+}
