@@ -17,6 +17,8 @@ export const FactsSchema = Type.Object(
     virtualization: Type.String(),
     cgroupVersion: Type.Integer(),
     packageManager: Type.Union([Type.Literal('apt'), Type.Literal('none')]),
+    /** Directory that a local agent without root confines its effects to; absent on a real node. */
+    confinedTo: Type.Optional(Type.String()),
     init: Type.Union([Type.Literal('systemd'), Type.Literal('other')]),
   },
   { $id: 'Facts' },
