@@ -10,7 +10,7 @@ import { connect, createServer } from 'node:net'
 import { basename, join } from 'node:path'
 import { setTimeout as delay } from 'node:timers/promises'
 import { openLock } from './lock.js'
-import { startDetached } from './machine.js'
+import { startDetached } from './program.js'
 import { readProcesses, signalProcess, waitUntilGone, type HostProcess } from './processes.js'
 
 const startTimeoutMs = 10_000
@@ -36,11 +36,15 @@ export async function startAptCacher(cacheDirectory: string, upstreamProxy: stri
   }
 }
 
-/** Stops the cache of this directory; its packages stay. Gives back when it is gone. */
-export async function stopAptCacher(cacheDirectory: string): Promise<void> {
-  const lock = findAptCacher(cacheDirectory) ? await openLock(join(cacheDirectory, 'apt.lock'), 60_000) : undefined
-  await killAptCacher(cacheDirectory)
-  await lock?.close()
+/** Stops the cache of this directory unless `isUsed` says that somebody needs it; its packages stay. */
+export async function stopAptCacher(cacheDirectory: string, isUsed: () => boolean): Promise<void> {
+  if (!findAptCacher(cacheDirectory)) return
+  const lock = await openLock(join(cacheDirectory, 'apt.lock'), 60_000)
+  try {
+    if (!isUsed()) await killAptCacher(cacheDirectory)
+  } finally {
+    await lock?.close()
+  }
 }
 
 /** The process of the cache of this directory, if it runs. */

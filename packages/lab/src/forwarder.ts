@@ -21,15 +21,15 @@ export function openForwarder(host: string, port: number, startTarget: () => Pro
   const join = async (client: Socket, isRetry: boolean): Promise<void> => {
     const upstream = connect(await (target ??= startTarget()), '127.0.0.1')
     track(upstream)
-    upstream.once('error', () => {
+    let isConnected = false
+    upstream.on('error', () => {
       target = undefined
-      if (isRetry || upstream.bytesWritten > 0 || client.destroyed) client.destroy()
+      if (isConnected || isRetry || client.destroyed) client.destroy()
       else join(client, true).catch(() => client.destroy())
     })
     upstream.once('connect', () => {
-      upstream.once('error', () => client.destroy())
+      isConnected = true
       client.pipe(upstream).pipe(client)
-      client.resume()
     })
     client.once('close', () => upstream.destroy())
   }

@@ -1,1 +1,11 @@
-export {}
+export { listLabs, openLab, purgeCache, type Lab, type LabOptions } from './lab.js'
+export { type UpOptions } from './raise.js'
+export { type LabNode, type LabView } from './view.js'
+export { outputLimitBytes, type ExecOptions, type ExecResult } from './enter.js'
+export { type NodeEntry } from './state.js'
+export { buildLabNames, buildNodeNames, type LabNames, type NodeNames } from './names.js'
+export { findRemains } from './clean.js'
+export { prepareHost } from './host.js'
+export { replaceHostsBlock } from './node-root.js'
+export { buildMirror, buildSourcesList, type AptTarget, type Mirror } from './mirror.js'
+export { chooseNetworkAmong } from './network.js'

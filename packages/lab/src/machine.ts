@@ -2,12 +2,11 @@
  * One node as a machine of the host: its specification file, the nspawn command line made of it, and the processes that run it now,
  * found in /proc by paths that only this node has.
  */
-import { spawn } from 'node:child_process'
-import { openSync, closeSync, readFileSync } from 'node:fs'
+import { readFileSync } from 'node:fs'
 import { basename } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import type { NodeNames } from './names.js'
-import { programEnvironment } from './program.js'
+import { startDetached } from './program.js'
 import { readLeader, readProcesses, type HostProcess } from './processes.js'
 
 /** What the supervisor needs to run a machine; kept as JSON beside the root directory. */
@@ -60,7 +59,8 @@ export function buildNspawnArguments(spec: MachineSpec): string[] {
     '--resolv-conf=off',
     '--timezone=off',
     '--link-journal=no',
-    '--console=pipe',
+    // a console that the node can print on and nobody types into: what it prints ends in the console file
+    '--console=read-only',
     ...(spec.isPrivileged ? privilegedArguments : []),
   ]
 }
@@ -94,17 +94,4 @@ function isNspawnOf(candidate: HostProcess, root: string): boolean {
 /** Starts the detached supervisor of a machine, which starts the machine. What both print goes to the console file. */
 export function startSupervisor(names: NodeNames): void {
   startDetached([process.execPath, supervisorPath, names.specPath], names.consolePath)
-}
-
-/** Starts a program that outlives us, its output appended to a file. */
-export function startDetached(argv: readonly [string, ...string[]], logPath: string): void {
-  const log = openSync(logPath, 'a', 0o640)
-  try {
-    const child = spawn(argv[0], argv.slice(1), { env: programEnvironment, cwd: '/', stdio: ['ignore', log, log], detached: true })
-    // a program that cannot be started is seen by its absence, where its effect is waited for
-    child.on('error', () => undefined)
-    child.unref()
-  } finally {
-    closeSync(log)
-  }
 }

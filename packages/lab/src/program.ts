@@ -1,5 +1,6 @@
 /** Running a program of the host to its end. Nothing here throws for an exit code: see `required-program.ts` for that. */
 import { spawn } from 'node:child_process'
+import { closeSync, openSync } from 'node:fs'
 
 /** How a program on the host ended. */
 export interface ProgramResult {
@@ -44,4 +45,17 @@ export function runProgram(argv: readonly [string, ...string[]], options: Progra
 /** The same program, killed by the kernel when the process that starts it dies, even by SIGKILL. */
 export function dieWithParent(argv: readonly string[]): [string, ...string[]] {
   return ['setpriv', '--pdeathsig', 'KILL', ...argv]
+}
+
+/** Starts a program that outlives us, its output appended to a file. */
+export function startDetached(argv: readonly [string, ...string[]], logPath: string): void {
+  const log = openSync(logPath, 'a', 0o640)
+  try {
+    const child = spawn(argv[0], argv.slice(1), { env: programEnvironment, cwd: '/', stdio: ['ignore', log, log], detached: true })
+    // a program that cannot be started is seen by its absence, where its effect is waited for
+    child.on('error', () => undefined)
+    child.unref()
+  } finally {
+    closeSync(log)
+  }
 }

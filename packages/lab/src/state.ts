@@ -5,7 +5,8 @@
  * 2. It is replaced by rename, so that a reader sees the old or the new one, whole.
  */
 import { mkdirSync, readdirSync, readFileSync, renameSync, writeFileSync } from 'node:fs'
-import { dirname, join } from 'node:path'
+import { dirname } from 'node:path'
+import { LichenError } from '@lichen/core'
 import type { LabNames } from './names.js'
 
 /** One node as it was asked for. */
@@ -34,14 +35,25 @@ export interface LabState {
   readonly nodes: readonly NodeEntry[]
 }
 
-/** The state of a lab, or undefined when it has none. */
+/**
+ * The state of a lab, or undefined when it has none.
+ * @throws LAB_STATE when there is a file and it cannot be understood.
+ */
 export function readState(names: LabNames): LabState | undefined {
+  let text: string
   try {
-    return JSON.parse(readFileSync(names.statePath, 'utf8')) as LabState
+    text = readFileSync(names.statePath, 'utf8')
   } catch (error) {
     if ((error as NodeJS.ErrnoException).code === 'ENOENT') return undefined
     throw error
   }
+  try {
+    const state = JSON.parse(text) as LabState
+    if (state.version === 1 && Array.isArray(state.nodes)) return state
+  } catch (cause) {
+    throw new LichenError('LAB_STATE', `${names.statePath}: ${(cause as Error).message}; remove the lab with: lab down --name ${names.name}`, { cause })
+  }
+  throw new LichenError('LAB_STATE', `${names.statePath}: not written by this version; remove the lab with: lab down --name ${names.name}`)
 }
 
 /** Replaces a file by this text, atomically. */
@@ -64,15 +76,6 @@ export function readLabList(baseDirectory: string): string[] {
       .filter((entry) => entry.isDirectory())
       .map((entry) => entry.name)
       .sort()
-  } catch {
-    return []
-  }
-}
-
-/** The directory of a node's files by its name, also when the state does not know it any more. */
-export function nodeDirectories(names: LabNames): string[] {
-  try {
-    return readdirSync(names.nodesDirectory).map((name) => join(names.nodesDirectory, name))
   } catch {
     return []
   }

@@ -46,9 +46,9 @@ export function describeFound(value: unknown): string {
   return text.length > 60 ? `${text.slice(0, 57)}…"` : text
 }
 
-/** `, did you mean "x"?` when a known name is within two edits (or half of a short name); else what is known, or nothing when that is long. */
+/** `, did you mean "x"?` when a known name is within two edits (one for names of three letters and less); else what is known, or nothing when that is long. */
 export function suggest(name: string, known: readonly string[]): string {
-  const limit = Math.max(1, Math.min(2, Math.floor(name.length / 3)))
+  const limit = Math.min(2, Math.ceil(name.length / 3))
   const near = known.map((candidate) => ({ candidate, distance: editDistance(name, candidate) })).filter((entry) => entry.distance <= limit)
   near.sort((a, b) => a.distance - b.distance || (a.candidate < b.candidate ? -1 : 1))
   if (near[0]) return `, did you mean "${near[0].candidate}"?`
