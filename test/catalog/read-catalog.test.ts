@@ -1,0 +1,45 @@
+import { spawnSync } from 'node:child_process'
+import { resolve } from 'node:path'
+import { inspectCatalog, readCatalog } from '@lichen/catalog'
+import t from 'tap'
+
+const root = resolve(import.meta.dirname, '../..')
+const blueprint = (name: string, version: string, file = 'a.liquid'): string =>
+  `apiVersion: lichen.dev/v1\nkind: Blueprint\nname: ${name}\nversion: ${version}\nsummary: s\nactions:\n  a: {commands: [{name: n, file: {path: /x, template: ${file}}}]}\n  remove: {commands: [{name: n, file: {path: /x, state: absent}}]}\n`
+
+t.test('the catalog of the repository is in order', async (t) => {
+  const { catalog, problems } = await inspectCatalog(resolve(root, 'catalog'))
+  t.strictSame(problems, [])
+  for (const name of ['etcd', 'mariadb', 'memcached', 'keystone', 'hello']) t.ok(catalog.find(name, '^1'), name)
+})
+
+t.test('several versions stand side by side, templates in folders too', async (t) => {
+  const directory = t.testdir({
+    web: { 'blueprint.yaml': blueprint('web', '1.0.0'), templates: { 'a.liquid': 'one' }, '2.0.0': { 'blueprint.yaml': blueprint('web', '2.0.0', 'deep/b.liquid'), templates: { deep: { 'b.liquid': 'two' } } } },
+    'not-a-blueprint': { 'README.md': '' },
+  })
+  const catalog = await readCatalog(directory)
+  t.strictSame(catalog.list().map(({ document }) => document.version), ['2.0.0', '1.0.0'])
+  t.strictSame(catalog.find('web', '^2')?.templates, { 'deep/b.liquid': 'two' })
+})
+
+t.test('every problem of every blueprint is reported with its file', async (t) => {
+  const directory = t.testdir({
+    one: { 'blueprint.yaml': blueprint('one', '1.0.0', 'gone.liquid') },
+    two: { 'blueprint.yaml': 'name: [' },
+    three: { 'blueprint.yaml': blueprint('four', '1.0.0'), templates: { 'a.liquid': '' } },
+  })
+  await t.rejects(readCatalog(directory), { code: 'CATALOG_UNREADABLE', problems: [{ path: /^one\/blueprint\.yaml: actions\.a/ }, { path: /^three\/blueprint\.yaml: name/ }, { code: 'BLUEPRINT_SYNTAX', path: /^two/ }] })
+  await t.rejects(readCatalog(`${directory}/nowhere`), { code: 'CATALOG_UNREADABLE' })
+})
+
+t.test('the linter prints file, path, message and code, and says it by its exit code', async (t) => {
+  const run = (directory: string) => spawnSync(process.execPath, [resolve(root, 'packages/catalog/dist/main.js'), directory], { encoding: 'utf8' })
+  const bad = run(t.testdir({ one: { 'blueprint.yaml': blueprint('one', '1.0.0', 'gone.liquid') } }))
+  t.equal(bad.status, 1)
+  t.match(bad.stderr, /one\/blueprint\.yaml: actions\.a\.commands\[0\]\.file\.template: no file "gone\.liquid" in templates\/ \(BLUEPRINT_TEMPLATE\)/)
+  t.equal(run('/nowhere-at-all').status, 2)
+  const good = run(resolve(root, 'catalog'))
+  t.equal(good.status, 0)
+  t.match(good.stdout, /blueprints are in order/)
+})
