@@ -85,6 +85,10 @@ export interface TaskStore {
   readEvents(task: TaskId, afterSeq: number, limit?: number): Promise<readonly RecordedEvent[]>
   /** Row, plan (JSON text) and graph (null before planning); undefined for an unknown task. */
   read(task: TaskId): Promise<{ readonly summary: TaskSummary; readonly plan: string; readonly graph: ActionGraph | null } | undefined>
+  /** The row alone, without its documents: cheap however large the graph is. Undefined for an unknown task. */
+  readSummary(task: TaskId): Promise<TaskSummary | undefined>
+  /** The task that was created with this Idempotency-Key and the digest of its request; undefined while the key is unused or forgotten. */
+  findIdempotencyKey(key: string): Promise<{ readonly id: TaskId; readonly requestDigest: string } | undefined>
   /** Newest first, after `before` (exclusive id), with filters. */
   list(query: { readonly limit: number; readonly before?: TaskId; readonly project?: string; readonly deployment?: string; readonly state?: TaskState }): Promise<readonly TaskSummary[]>
   /** Takes the lease if it is free, expired or already this engine's (then the same epoch is kept); else undefined. A new owner gets a higher epoch. */

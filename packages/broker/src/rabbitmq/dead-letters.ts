@@ -1,0 +1,132 @@
+/**
+ * Looking at dead letters without losing them: each is taken, held unacknowledged, and given back in one go. While that lasts nobody else sees them, so
+ * within this process one look follows the other, and a look that should find a letter tries again when another process may hold it.
+ * Each look has a connection of its own, because a quorum queue without a leader (just after a restart) lets a `get` hang for a minute and then closes the
+ * connection (seen with RabbitMQ 3.10); people look seldom, and consumers must not suffer from it.
+ * Invariant: a letter leaves the dead queue only after its copy on its old queue is confirmed.
+ */
+import type { Channel, ChannelModel, GetMessage } from 'amqplib'
+import { LichenError } from '@lichen/core'
+import type { DeadLetter, QueueName } from '../broker.js'
+import { deadLetterLimit, queueNames, reasonOfDeliveryLimit, type Topology } from '../topology.js'
+import { readMessageId } from './consumers.js'
+import { closeConnection, openConnection, type Target } from './link.js'
+import type { Publisher } from './publisher.js'
+
+/** Headers of letters that a receiver declared dead. Letters that the broker buried carry its own `x-death` instead. */
+export const deadHeaders = { reason: 'lichen-reason', queue: 'lichen-queue', diedAt: 'lichen-died-at' } as const
+
+interface BrokerDeath {
+  readonly queue?: string
+  readonly reason?: string
+  readonly time?: { readonly value?: number }
+}
+
+const brokerReasons: Readonly<Record<string, string>> = { expired: 'it waited too long', maxlen: 'its queue was full', rejected: 'a consumer rejected it' }
+
+function readQueue(topology: Topology, name: string | undefined): QueueName {
+  return topology.queues.find((one) => one.queue === name || one.key === name)?.key ?? (queueNames[0] as QueueName)
+}
+
+/** A message of the dead queue as a dead letter. Times set by the broker are whole seconds. */
+export function decodeDeadLetter(message: GetMessage, topology: Topology): DeadLetter {
+  const headers = message.properties.headers ?? {}
+  const death = (headers['x-death'] as readonly BrokerDeath[] | undefined)?.[0]
+  const ours: unknown = headers[deadHeaders.reason]
+  const base = { id: readMessageId(message), body: message.content.toString('utf8') }
+  if (typeof ours === 'string') return { ...base, queue: readQueue(topology, String(headers[deadHeaders.queue])), reason: ours, diedAt: Number(headers[deadHeaders.diedAt]) }
+  const limit = Number(topology.queues.find((one) => one.queue === death?.queue)?.arguments['x-delivery-limit'])
+  const reason = death?.reason === 'delivery_limit' ? reasonOfDeliveryLimit(limit) : (brokerReasons[death?.reason ?? ''] ?? `the broker gave the reason "${death?.reason ?? 'none'}"`)
+  return { ...base, queue: readQueue(topology, death?.queue), reason, diedAt: (death?.time?.value ?? 0) * 1000 }
+}
+
+// A get takes a millisecond. A queue that has no leader yet has one within a second or two.
+const getTimeoutMs = 3_000
+
+function getLetter(channel: Channel, queue: string): Promise<GetMessage | false> {
+  return new Promise((resolve, reject) => {
+    const timer = setTimeout(() => reject(new Error(`the queue ${queue} gave no answer within ${getTimeoutMs} ms`)), getTimeoutMs)
+    channel.get(queue).then(resolve, reject).finally(() => clearTimeout(timer))
+  })
+}
+
+/** Takes up to `limit` letters, front first, until `wanted` says that one is it. */
+async function takeLetters(channel: Channel, topology: Topology, limit: number, wanted: (message: GetMessage) => boolean): Promise<GetMessage[]> {
+  const taken: GetMessage[] = []
+  while (taken.length < limit) {
+    const message = await getLetter(channel, topology.deadQueue)
+    if (message === false) break
+    taken.push(message)
+    if (wanted(message)) break
+  }
+  return taken
+}
+
+async function connectAny({ urls, tls }: Target): Promise<ChannelModel> {
+  let failure: unknown
+  for (const url of urls) {
+    try {
+      return await openConnection(url, tls, 'lichen dead letters')
+    } catch (error) {
+      failure = error
+    }
+  }
+  throw failure
+}
+
+/** Runs `work` on a connection of its own, whose end gives back what was not acknowledged. */
+async function onOwnChannel<T>(target: Target, work: (channel: Channel) => Promise<T>): Promise<T> {
+  let connection: ChannelModel | undefined
+  try {
+    connection = await connectAny(target)
+    connection.on('error', () => undefined)
+    const channel = await connection.createChannel()
+    channel.on('error', () => undefined)
+    const result = await work(channel)
+    // First the channel: the end of a connection overtakes verdicts that the broker has not read yet.
+    await channel.close()
+    return result
+  } catch (error) {
+    if (error instanceof LichenError) throw error
+    throw new LichenError('BROKER_UNAVAILABLE', `looking at dead letters: ${error instanceof Error ? error.message : String(error)}`, { cause: error, retryAfterS: 1 })
+  } finally {
+    if (connection) await closeConnection(connection)
+  }
+}
+
+/** The oldest dead letters, at most `limit` (and never more than the dead queue holds). They stay. */
+export async function listDeadLetters(target: Target, topology: Topology, limit: number): Promise<readonly DeadLetter[]> {
+  const letters = await onOwnChannel(target, async (channel) => {
+    const taken = await takeLetters(channel, topology, Math.min(limit, deadLetterLimit), () => false)
+    const last = taken.at(-1)
+    if (last) channel.nack(last, true, true)
+    return taken.map((message) => decodeDeadLetter(message, topology))
+  })
+  // Letters that were given back may come out in another order than they went in.
+  return [...letters].sort((a, b) => a.diedAt - b.diedAt)
+}
+
+const searchPauseMs = 100
+const searches = 3
+
+/** Moves the letter back to its queue, as a new message with the same id. False when no letter has this id. */
+export async function replayDeadLetter(target: Target, topology: Topology, publisher: Publisher, id: string): Promise<boolean> {
+  for (let search = 1; ; search++) {
+    const isFound = await onOwnChannel(target, async (channel) => {
+      const taken = await takeLetters(channel, topology, deadLetterLimit, (message) => readMessageId(message) === id)
+      const last = taken.at(-1)
+      if (last === undefined || readMessageId(last) !== id) {
+        if (last) channel.nack(last, true, true)
+        return false
+      }
+      const letter = decodeDeadLetter(last, topology)
+      await publisher.publish([{ key: letter.queue, id, body: letter.body }])
+      channel.ack(last)
+      const others = taken.at(-2)
+      if (others) channel.nack(others, true, true)
+      return true
+    })
+    if (isFound || search === searches) return isFound
+    await new Promise((resolve) => setTimeout(resolve, searchPauseMs))
+  }
+}

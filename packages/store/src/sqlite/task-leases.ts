@@ -1,0 +1,96 @@
+/** Leases: which engine drives a task, until when, and the epoch that proves it. They stand on the row of the task, so that an append reads both at once. */
+import type { TaskId } from '@lichen/core'
+import type { Lease } from '../ports/task-store.js'
+import type { Connection } from './connection.js'
+import type { WriteKind } from './writer.js'
+
+export interface Claim {
+  readonly task: TaskId
+  readonly engine: string
+  readonly now: number
+  readonly until: number
+}
+
+// The epoch grows with every owner that was not the last one, and with every owner after a release.
+const claimSql = `
+  UPDATE tasks SET
+    lease_epoch = CASE WHEN tasks.lease_owner IS claim.engine THEN lease_epoch ELSE lease_epoch + 1 END,
+    lease_owner = claim.engine,
+    lease_until = claim.until
+  FROM (SELECT value ->> 0 AS id, value ->> 1 AS engine, value ->> 2 AS now, value ->> 3 AS until FROM json_each(?)) AS claim
+  WHERE tasks.id = claim.id AND (tasks.lease_owner IS NULL OR tasks.lease_owner = claim.engine OR tasks.lease_until <= claim.now)
+  RETURNING id, lease_epoch AS epoch`
+
+/** Claims of different tasks, in one statement: lease by task, for those that got it. */
+async function claimDistinct(connection: Connection, claims: readonly Claim[]): Promise<Map<string, number>> {
+  const rows = await connection.all<{ id: string; epoch: number }>(claimSql, JSON.stringify(claims.map((claim) => [claim.task, claim.engine, claim.now, claim.until])))
+  return new Map(rows.map((row) => [row.id, row.epoch]))
+}
+
+/** Splits claims so that no round has two of one task: within a group the first one wins, as if they came one after the other. */
+function buildRounds(claims: readonly Claim[]): Claim[][] {
+  const rounds: Claim[][] = []
+  const seen = new Map<string, number>()
+  for (const claim of claims) {
+    const round = seen.get(claim.task) ?? 0
+    seen.set(claim.task, round + 1)
+    const members = rounds[round]
+    if (members) members.push(claim)
+    else rounds.push([claim])
+  }
+  return rounds
+}
+
+/** Writes `TaskStore.claim`. */
+export const claimTasks: WriteKind<Claim, Lease | undefined> = {
+  name: 'claiming a task',
+  weigh: () => 128,
+  async apply(connection, jobs) {
+    const leases = new Map<Claim, Lease>()
+    for (const round of buildRounds(jobs)) {
+      const epochs = await claimDistinct(connection, round)
+      for (const claim of round) {
+        const epoch = epochs.get(claim.task)
+        if (epoch !== undefined) leases.set(claim, { task: claim.task, epoch, until: claim.until })
+      }
+    }
+    return jobs.map((job) => leases.get(job))
+  },
+}
+
+export interface Renewal {
+  readonly engine: string
+  readonly tasks: readonly TaskId[]
+  readonly until: number
+}
+
+/** Writes `TaskStore.renew`: a lease that expired but that nobody took is still held. */
+export const renewLeases: WriteKind<Renewal, ReadonlyMap<TaskId, number>> = {
+  name: 'renewing leases',
+  weigh: (job) => 128 + job.tasks.length * 64,
+  async apply(connection, jobs) {
+    const answers: ReadonlyMap<TaskId, number>[] = []
+    for (const job of jobs) {
+      const rows = await connection.all<{ id: TaskId; seq: number }>(
+        'UPDATE tasks SET lease_until = max(lease_until, ?) WHERE id IN (SELECT value FROM json_each(?)) AND lease_owner = ? RETURNING id, seq',
+        job.until, JSON.stringify(job.tasks), job.engine,
+      )
+      answers.push(new Map(rows.map((row) => [row.id, row.seq])))
+    }
+    return answers
+  },
+}
+
+/** Writes `TaskStore.release`. */
+export const releaseTasks: WriteKind<{ readonly task: TaskId; readonly engine: string }, void> = {
+  name: 'releasing a task',
+  weigh: () => 128,
+  async apply(connection, jobs) {
+    await connection.run(
+      `UPDATE tasks SET lease_owner = NULL, lease_until = 0
+       FROM (SELECT DISTINCT value ->> 0 AS id, value ->> 1 AS engine FROM json_each(?)) AS given WHERE tasks.id = given.id AND tasks.lease_owner = given.engine`,
+      JSON.stringify(jobs.map((job) => [job.task, job.engine])),
+    )
+    return jobs.map(() => undefined)
+  },
+}

@@ -1,0 +1,26 @@
+/** The port of tasks over one reading connection and the writer. */
+import type { TaskStore } from '../ports/task-store.js'
+import type { Connection } from './connection.js'
+import { appendEvents } from './task-append.js'
+import { createTasks } from './task-create.js'
+import { claimTasks, releaseTasks, renewLeases } from './task-leases.js'
+import { findIdempotencyKey, listTasks, listUnowned, readEvents, readPlacement, readSummary, readTask } from './task-reads.js'
+import type { Writer } from './writer.js'
+
+/** Tasks, their events and leases. */
+export function openTasks(reader: Connection, writer: Writer): TaskStore {
+  return {
+    create: (task) => writer.submit(createTasks, task),
+    append: async (parts) => (parts.length === 0 ? [] : writer.submit(appendEvents, parts)),
+    readEvents: (task, afterSeq, limit) => readEvents(reader, task, afterSeq, limit),
+    read: (task) => readTask(reader, task),
+    readSummary: (task) => readSummary(reader, task),
+    findIdempotencyKey: (key) => findIdempotencyKey(reader, key),
+    list: (query) => listTasks(reader, query),
+    claim: (task, engine, now, ttlMs) => writer.submit(claimTasks, { task, engine, now, until: now + ttlMs }),
+    renew: async (engine, tasks, now, ttlMs) => (tasks.length === 0 ? new Map() : writer.submit(renewLeases, { engine, tasks, until: now + ttlMs })),
+    release: (task, engine) => writer.submit(releaseTasks, { task, engine }),
+    readPlacement: (project, deployment) => readPlacement(reader, project, deployment),
+    listUnowned: (now, limit) => listUnowned(reader, now, limit),
+  }
+}
