@@ -1,0 +1,38 @@
+/** Every command kind with what does it. */
+import type { Command, CommandKind } from '@lichen/core'
+import { archive } from './archive.js'
+import { directory } from './directory.js'
+import { file } from './file.js'
+import { note } from './note.js'
+import { packages } from './package.js'
+import type { CommandContext, Done, Finding, Primitive } from './primitive.js'
+import { probe } from './probe.js'
+import { run } from './run.js'
+import { service } from './service.js'
+import { user } from './user.js'
+
+const primitives: { readonly [Kind in CommandKind]: Primitive<Kind> } = { package: packages, file, directory, user, service, run, probe, archive, note }
+
+/** One command joined with what does it. */
+export interface Effect {
+  /** False for kinds that only look (probe, note). */
+  readonly hasEffect: boolean
+  readonly isCheckable: boolean
+  check(context: CommandContext): Promise<Finding>
+  do(context: CommandContext): Promise<Done>
+  verify(context: CommandContext): Promise<Finding>
+}
+
+/** The effect of the command. */
+export function effectOf(command: Command): Effect {
+  // The schema of each kind was checked when the order came in, so kind and spec belong together.
+  const primitive = primitives[command.kind] as Primitive<CommandKind>
+  const spec = command.spec as never
+  return {
+    hasEffect: primitive.do !== undefined,
+    isCheckable: primitive.isCheckable?.(spec) ?? true,
+    check: (context) => primitive.check(spec, context),
+    do: (context) => primitive.do?.(spec, context) ?? Promise.resolve({}),
+    verify: (context) => (primitive.verify ?? primitive.check).call(primitive, spec, context),
+  }
+}

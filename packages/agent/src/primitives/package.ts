@@ -1,0 +1,191 @@
+/**
+ * Debian packages present, absent or purged, through apt-get. One command at a time on a node; dpkg's own lock is waited for.
+ *
+ * 1. Packages that are there in an accepted version are left alone: nothing is upgraded that was not asked for.
+ * 2. A dpkg that was interrupted is repaired first.
+ * 3. A name is looked up before it is given to apt-get, which would take an unknown one for a pattern, or `name-` for a removal.
+ */
+import { existsSync, readdirSync, statSync } from 'node:fs'
+import type { CommandSpec } from '@lichen/core'
+import { pause } from '../run/deadline.js'
+import type { Execution } from '../run/execution.js'
+import { checkConfinedKind } from './confinement.js'
+import { type InstalledPackage, readAvailable, readInstalled, splitName } from './package-database.js'
+import { type CommandContext, type Done, failure, type Primitive } from './primitive.js'
+import { installPolicy, removePolicy } from './service-policy.js'
+
+type Spec = CommandSpec<'package'>
+type Failed = ReturnType<typeof failure>
+const listsDirectory = '/var/lib/apt/lists'
+/** Lists older than this are fetched anew before something is installed. */
+const listsMaxAgeMs = 24 * 3_600_000
+const lockRetryMs = 2000
+const dbusDirectories = ['/usr/share/dbus-1/system.d', '/etc/dbus-1/system.d']
+const environment = { DEBIAN_FRONTEND: 'noninteractive', DEBIAN_PRIORITY: 'critical', APT_LISTCHANGES_FRONTEND: 'none', NEEDRESTART_SUSPEND: '1', UCF_FORCE_CONFFOLD: '1', LC_ALL: 'C.UTF-8' }
+const aptOptions = ['-q', '-y', '-o', 'DPkg::Lock::Timeout=600', '-o', 'Dpkg::Use-Pty=0', '-o', 'Dpkg::Options::=--force-confdef', '-o', 'Dpkg::Options::=--force-confold', '-o', 'Acquire::Retries=3']
+
+/** See the file header. */
+export const packages: Primitive<'package'> = {
+  async check(spec, context) {
+    const confined = checkConfinedKind(`package ${spec.names.join(' ')}`, context.confine)
+    if (confined) return { failure: confined }
+    const installed = await readInstalled(spec.names.map((text) => splitName(text).name), context)
+    if ('problem' in installed) return failure('COMMAND_PACKAGE_FAILED', `dpkg-query: ${installed.problem}`)
+    const lines = compare(spec, installed)
+    return lines.length === 0 ? { isThere: true } : { isThere: false, difference: lines.join('\n') }
+  },
+
+  async do(spec, context) {
+    const leave = await context.lockPackages()
+    try {
+      if (context.deadline.reason) return {}
+      return (await repair(context)) ?? (await bringAbout(spec, context))
+    } finally {
+      leave()
+    }
+  },
+}
+
+/** Lines that say what differs: `+ name`, `- name`, `hold name`. */
+function compare(spec: Spec, installed: ReadonlyMap<string, InstalledPackage>): string[] {
+  return spec.names.flatMap((text) => {
+    const { name, version } = splitName(text)
+    const present = installed.get(name)
+    if (spec.state === 'absent') return present?.isInstalled ? [`- ${name} ${present.version}`] : []
+    if (spec.state === 'purged') return present?.isKnown ? [`- ${name} ${present.version}`] : []
+    const lines = isSatisfied(present, version) ? [] : [present?.isInstalled ? `${name} ${present.version} → ${version}` : `+ ${text}`]
+    if (spec.held === true && !present?.isHeld) lines.push(`hold ${name}`)
+    if (spec.held === false && present?.isHeld) lines.push(`no longer hold ${name}`)
+    return lines
+  })
+}
+
+const isSatisfied = (present: InstalledPackage | undefined, version: string | undefined): boolean =>
+  present?.isInstalled === true && (version === undefined || present.version === version)
+
+async function bringAbout(spec: Spec, context: CommandContext): Promise<Done> {
+  const installed = await readInstalled(spec.names.map((text) => splitName(text).name), context)
+  if ('problem' in installed) return failure('COMMAND_PACKAGE_FAILED', `dpkg-query: ${installed.problem}`)
+  const names = spec.names.map((text) => splitName(text).name)
+  if (spec.state === 'absent' || spec.state === 'purged') {
+    const present = names.filter((name) => installed.get(name)?.isKnown)
+    return (await apt([spec.state === 'purged' ? 'purge' : 'remove', ...aptOptions, '--allow-change-held-packages', '--', ...present], context)) ?? {}
+  }
+  const missing = spec.names.filter((text) => !isSatisfied(installed.get(splitName(text).name), splitName(text).version))
+  if (missing.length > 0) {
+    const failed = (await findMissing(missing, context)) ?? (await preseed(spec, context)) ?? (await install(spec, missing, context))
+    if (failed) return failed
+  }
+  if (spec.held === undefined) return {}
+  return (await runOrFail(['apt-mark', spec.held ? 'hold' : 'unhold', ...names], context)) ?? {}
+}
+
+/** Finishes what an interrupted dpkg left: packages unpacked and not configured. */
+async function repair(context: CommandContext): Promise<Failed | undefined> {
+  const audit = await context.run({ argv: ['dpkg', '--audit'], env: environment, output: 'quiet', captureBytes: 4096 })
+  const hasUpdates = existsSync('/var/lib/dpkg/updates') && readdirSync('/var/lib/dpkg/updates').some((name) => /^\d+$/.test(name))
+  if (audit.stdout.length === 0 && !hasUpdates) return undefined
+  context.log.say('dpkg was interrupted before: dpkg --configure -a')
+  return await withPolicy(false, context, () => runOrFail(['dpkg', '--force-confdef', '--force-confold', '--configure', '-a'], context))
+}
+
+/** What apt cannot know: fetches the lists when they are absent, old, or without one of the names, then says which names are unknown. */
+async function findMissing(names: readonly string[], context: CommandContext): Promise<Failed | undefined> {
+  const isFresh = listsAgeMs() < listsMaxAgeMs
+  if (!isFresh) {
+    const failed = await apt(['update', ...aptOptions], context)
+    if (failed && listsAgeMs() === Infinity) return failed
+  }
+  let unknown = await listUnknown(names, context)
+  if (unknown.length > 0 && isFresh) {
+    const failed = await apt(['update', ...aptOptions], context)
+    if (failed) return failed
+    unknown = await listUnknown(names, context)
+  }
+  if (unknown.length === 0 || context.deadline.reason) return undefined
+  return failure('COMMAND_PACKAGE_UNKNOWN', `no such package in the apt sources of this node: ${unknown.join(', ')}`)
+}
+
+async function listUnknown(names: readonly string[], context: CommandContext): Promise<string[]> {
+  const available = await readAvailable(names.map((text) => splitName(text).name), context)
+  return names.filter((text) => {
+    const { name, version } = splitName(text)
+    const known = available.get(name)
+    return !known || (version !== undefined && !known.versions.includes(version))
+  })
+}
+
+/** Milliseconds since the package lists were fetched; Infinity when there are none. */
+function listsAgeMs(): number {
+  try {
+    const lists = readdirSync(listsDirectory).filter((name) => /_Packages(\.\w+)?$/.test(name))
+    if (lists.length === 0) return Infinity
+    // apt renews this directory's time at each update, also when no list has changed.
+    return Date.now() - Math.max(statSync(listsDirectory).mtimeMs, statSync(`${listsDirectory}/partial`).mtimeMs)
+  } catch {
+    return Infinity
+  }
+}
+
+async function preseed(spec: Spec, context: CommandContext): Promise<Failed | undefined> {
+  if (!spec.debconf?.length) return undefined
+  // Answers may be passwords: neither shown nor on a command line.
+  const execution = await context.run({ argv: ['debconf-set-selections'], stdin: `${spec.debconf.join('\n')}\n`, env: environment, output: 'quiet' })
+  return execution.exitCode === 0 ? undefined : failure('COMMAND_PACKAGE_FAILED', `debconf-set-selections: ${execution.startError ?? execution.tail}`)
+}
+
+async function install(spec: Spec, names: readonly string[], context: CommandContext): Promise<Failed | undefined> {
+  const options = [
+    spec.recommends ? '--install-recommends' : '--no-install-recommends',
+    ...(names.some((text) => text.includes('=')) ? ['--allow-downgrades'] : []),
+    ...(spec.held ? ['--allow-change-held-packages'] : []),
+  ]
+  const before = dbusPolicyTime()
+  const failed = await withPolicy(spec.startServices ?? false, context, () => apt(['install', ...aptOptions, ...options, '--', ...names], context))
+  // dbus reads its policy only when told; a package that could not tell it would be refused the bus.
+  if (dbusPolicyTime() !== before && existsSync('/run/systemd/system')) await context.run({ argv: ['systemctl', 'try-reload-or-restart', 'dbus.service'], output: 'quiet' })
+  return failed
+}
+
+function dbusPolicyTime(): number {
+  return Math.max(...dbusDirectories.map((directory) => statSync(directory, { throwIfNoEntry: false })?.mtimeMs ?? 0))
+}
+
+async function withPolicy<T>(startsServices: boolean, context: CommandContext, change: () => Promise<T>): Promise<T> {
+  if (startsServices) {
+    removePolicy()
+    return await change()
+  }
+  const units = await context.run({ argv: ['systemctl', 'list-units', '--state=active', '--plain', '--no-legend', '--no-pager'], output: 'quiet', captureBytes: 512 * 1024 })
+  installPolicy(units.stdout.toString('utf8').split('\n').map((line) => line.split(' ')[0]!).filter((name) => name !== ''))
+  try {
+    return await change()
+  } finally {
+    removePolicy()
+  }
+}
+
+/** Runs apt-get; undefined when it succeeded. A lock that apt itself does not wait for (that of its lists) is waited for here. */
+async function apt(args: readonly string[], context: CommandContext): Promise<Failed | undefined> {
+  return await runOrFail(['apt-get', ...args], context)
+}
+
+async function runOrFail(argv: readonly string[], context: CommandContext): Promise<Failed | undefined> {
+  for (let tries = 1; ; tries++) {
+    const execution = await context.run({ argv, env: environment })
+    if (execution.exitCode === 0) return undefined
+    const isLocked = /Could not get lock|Unable to (?:acquire|lock)|is another process using it|dpkg frontend lock/i.test(execution.tail)
+    if (!isLocked || context.deadline.reason) return explain(argv, execution)
+    if (tries === 1) context.log.say('another program changes packages; waiting for its lock')
+    await pause(lockRetryMs, context.deadline)
+  }
+}
+
+function explain(argv: readonly string[], execution: Execution): Failed {
+  const { tail, startError, exitCode } = execution
+  const what = argv.slice(0, 2).join(' ')
+  if (startError !== undefined) return failure('COMMAND_NOT_STARTED', `${what}: ${startError}`)
+  if (/No space left on device|don't have enough free space/i.test(tail)) return failure('COMMAND_DISK_FULL', `${what}: the disk is full\n${tail}`)
+  if (/Unable to locate package|has no installation candidate|was not found/.test(tail)) return failure('COMMAND_PACKAGE_UNKNOWN', `${what}:\n${tail}`)
+  return failure('COMMAND_PACKAGE_FAILED', `${what} ended with ${exitCode === undefined ? 'a signal' : `exit code ${exitCode}`}; its last lines:\n${tail}`)
+}

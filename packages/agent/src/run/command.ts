@@ -1,0 +1,113 @@
+/**
+ * The frame around every command: check → do → check again, or the check alone; its time limit; what a crash in the middle means. Gives a result, always.
+ *
+ * | before                    | mode do                                  | mode check            |
+ * | effect there              | succeeded, unchanged                     | succeeded, unchanged  |
+ * | not there                 | do, verify, succeeded, changed           | succeeded, changed    |
+ * | interrupted, there        | succeeded, changed, settledByCheck       |                       |
+ * | interrupted, not there    | do, verify: as if it had not begun       |                       |
+ * | …, and its time is over   | timedOut                                 |                       |
+ * | interrupted, uncheckable  | unknown                                  |                       |
+ */
+import type { Command, CommandResult, Failure, Outcome } from '@lichen/core'
+import { effectOf, type Effect } from '../primitives/index.js'
+import type { CommandContext, Outputs } from '../primitives/primitive.js'
+import type { CommandEnd } from '../journal/journal.js'
+
+/** Longest diff in a result. */
+const maxDiffBytes = 64 * 1024
+const noOutputs: Outputs = { plain: {}, secret: {} }
+
+interface Course {
+  readonly outcome: Outcome
+  readonly changed: boolean
+  readonly settledByCheck?: boolean
+  readonly exitCode?: number | undefined
+  readonly difference?: string | undefined
+  readonly failure?: Failure | undefined
+  readonly outputs?: Outputs | undefined
+}
+
+/** Whether the command may have begun in an earlier run of the agent; `overdue`: it may, and there is no time left to do it again. */
+export type Beginning = 'fresh' | 'interrupted' | 'overdue'
+
+/** Runs the command to its end. */
+export async function runCommand(command: Command, context: CommandContext, beginning: Beginning): Promise<CommandEnd> {
+  const began = performance.now()
+  let course: Course
+  try {
+    course = await follow(effectOf(command), context, beginning)
+  } catch (error) {
+    course = { outcome: 'failed', changed: false, failure: toFailure(error) }
+  }
+  const { reason, message } = context.deadline
+  if (course.outcome !== 'succeeded' && (reason === 'timedOut' || reason === 'cancelled')) {
+    course = { ...course, outcome: reason, failure: { code: reason === 'timedOut' ? 'COMMAND_TIMED_OUT' : 'COMMAND_CANCELLED', message } }
+  }
+  return toEnd(command, course, context, performance.now() - began)
+}
+
+async function follow(effect: Effect, context: CommandContext, beginning: Beginning): Promise<Course> {
+  const isInterrupted = beginning !== 'fresh'
+  if (!effect.isCheckable && isInterrupted) return unknown
+  const before = await effect.check(context)
+  if ('failure' in before) return { outcome: 'failed', changed: false, failure: before.failure }
+  if (before.isThere) return { outcome: 'succeeded', changed: isInterrupted && effect.hasEffect, outputs: before.outputs, ...(isInterrupted && effect.hasEffect && { settledByCheck: true }) }
+  if (context.mode === 'check') return { outcome: 'succeeded', changed: true, difference: before.difference }
+  if (context.deadline.reason) return { outcome: 'failed', changed: false }
+  if (beginning === 'overdue') return overdue
+  const done = await effect.do(context)
+  const difference = done.difference ?? before.difference
+  if (done.failure) return { outcome: 'failed', changed: true, exitCode: done.exitCode, difference, failure: done.failure }
+  const after = await effect.verify(context)
+  const base = { changed: true, exitCode: done.exitCode, difference }
+  if ('failure' in after) return { ...base, outcome: 'failed', failure: after.failure }
+  if (!after.isThere) return { ...base, outcome: 'failed', failure: { code: 'COMMAND_NOT_VERIFIED', message: `done without an error, but the effect is not there: ${after.difference}` } }
+  return { ...base, outcome: 'succeeded', outputs: done.outputs ?? after.outputs }
+}
+
+const unknown: Course = {
+  outcome: 'unknown',
+  changed: false,
+  failure: { code: 'COMMAND_INTERRUPTED', message: 'the agent or the node stopped while the command ran, and the command cannot be checked: whether it took effect is unknown' },
+}
+
+const overdue: Course = {
+  outcome: 'timedOut',
+  changed: true,
+  failure: { code: 'COMMAND_TIMED_OUT', message: 'the agent or the node stopped while the command ran; its effect is not there, and the time of the attempt is over' },
+}
+
+function toEnd(command: Command, course: Course, { log: { masker } }: CommandContext, durationMs: number): CommandEnd {
+  const { exitCode, difference, outputs = noOutputs } = course
+  const failure = course.failure && { ...course.failure, message: masker.maskText(course.failure.message), command: command.name }
+  const result: CommandResult = {
+    name: command.name,
+    kind: command.kind,
+    outcome: course.outcome,
+    changed: course.changed,
+    ...(course.settledByCheck && { settledByCheck: true }),
+    durationMs: Math.round(durationMs),
+    ...(exitCode !== undefined && { exitCode }),
+    ...(difference !== undefined && difference !== '' && { diff: cutDiff(masker.maskText(difference)) }),
+    ...(failure && { failure }),
+  }
+  const plain = Object.fromEntries(Object.entries(outputs.plain).map(([name, value]) => [name, masker.maskText(value)]))
+  return { result, outputs: plain, secretOutputs: outputs.secret }
+}
+
+function cutDiff(diff: string): string {
+  const bytes = Buffer.from(diff, 'utf8')
+  if (bytes.length <= maxDiffBytes) return diff
+  const marker = `\n… ${bytes.length} bytes in all, the rest is cut …`
+  // `toString` makes a half character at the cut U+FFFD; it is taken away again.
+  return bytes.toString('utf8', 0, maxDiffBytes - Buffer.byteLength(marker) - 4).replace(/\ufffd+$/, '') + marker
+}
+
+/** An error that a primitive let through: of the file system, with its code; anything else is a defect that must not end the agent. */
+function toFailure(error: unknown): Failure {
+  const { code, message } = error as NodeJS.ErrnoException
+  if (code === 'ENOSPC' || code === 'EDQUOT') return { code: 'COMMAND_DISK_FULL', message: `the disk is full: ${message}` }
+  if (typeof code === 'string') return { code: 'COMMAND_FAILED', message }
+  return { code: 'COMMAND_FAILED', message: `the agent failed in a way it should not: ${error instanceof Error ? error.message : String(error)}` }
+}

@@ -1,0 +1,84 @@
+/**
+ * What is signed, byte for byte, and how orders and cancels are put together. A signature covers a domain text followed by the encoded message,
+ * so that the bytes of an order can never pass as a cancel, nor the other way round. Verifiers check the bytes as received and decode them
+ * afterwards: protobuf has no canonical encoding, so a message encoded again may differ from what was signed.
+ */
+import { createHash } from 'node:crypto'
+import type { Command } from '@lichen/core'
+import { encodeCommands } from './commands.js'
+import { type AttemptKey, Cancel, Order, OrderMode, type SignedCancel, type SignedOrder } from './generated/lichen/v1/agent.js'
+
+const orderDomain = Buffer.from('lichen.order.v1\n', 'ascii')
+const cancelDomain = Buffer.from('lichen.cancel.v1\n', 'ascii')
+
+/** The bytes that an order's signature covers. `orderBytes`: the encoded Order, as it stands in SignedOrder. */
+export const orderSigningBytes = (orderBytes: Uint8Array): Buffer => Buffer.concat([orderDomain, orderBytes])
+
+/** The bytes that a cancel's signature covers. `cancelBytes`: the encoded Cancel, as it stands in SignedCancel. */
+export const cancelSigningBytes = (cancelBytes: Uint8Array): Buffer => Buffer.concat([cancelDomain, cancelBytes])
+
+/** SHA-256 (32 bytes) of encoded commands, as it stands in an order. */
+export const commandsDigest = (commands: Uint8Array): Buffer => createHash('sha256').update(commands).digest()
+
+/** Encoded Order. */
+export const encodeOrder = (order: Order): Buffer => Buffer.from(Order.encode(order).finish())
+
+/** The order in these bytes. Throws a plain Error when they are no protobuf message of this kind; the caller says what that means. */
+export const decodeOrder = (bytes: Uint8Array): Order => Order.decode(bytes)
+
+/** Encoded Cancel. */
+export const encodeCancel = (cancel: Cancel): Buffer => Buffer.from(Cancel.encode(cancel).finish())
+
+/** The cancel in these bytes. Throws a plain Error when they are no protobuf message of this kind; the caller says what that means. */
+export const decodeCancel = (bytes: Uint8Array): Cancel => Cancel.decode(bytes)
+
+/** What an order is made of, in the words of core. Times in milliseconds; `expiresAt` since the epoch. */
+export interface OrderParts {
+  readonly key: AttemptKey
+  readonly nodeId: string
+  readonly epoch: number
+  readonly expiresAt: number
+  readonly timeoutMs: number
+  readonly mode: 'do' | 'check'
+  /** Resolved: no reference is left in them. */
+  readonly commands: readonly Command[]
+  /** Values to mask in everything that leaves the node. */
+  readonly secrets: readonly string[]
+}
+
+/** The key that signs: its id and a function from bytes to an Ed25519 signature (64 bytes). */
+export interface OrderSigner {
+  readonly keyId: string
+  sign(bytes: Buffer): Buffer
+}
+
+/** The order with the digest of its commands. */
+export function buildOrder(parts: OrderParts): Order {
+  const commands = encodeCommands(parts.commands)
+  return {
+    key: parts.key,
+    nodeId: parts.nodeId,
+    epoch: parts.epoch,
+    expiresAt: parts.expiresAt,
+    timeoutMs: parts.timeoutMs,
+    mode: parts.mode === 'do' ? OrderMode.DO : OrderMode.CHECK,
+    commands,
+    commandsDigest: commandsDigest(commands),
+    secrets: [...parts.secrets],
+  }
+}
+
+/** The order, encoded and signed, ready to be sent. */
+export function buildSignedOrder(order: Order, signer: OrderSigner): SignedOrder {
+  const bytes = encodeOrder(order)
+  return { order: bytes, keyId: signer.keyId, signature: signer.sign(orderSigningBytes(bytes)) }
+}
+
+/** The cancel, encoded and signed, ready to be sent. */
+export function buildSignedCancel(cancel: Cancel, signer: OrderSigner): SignedCancel {
+  const bytes = encodeCancel(cancel)
+  return { cancel: bytes, keyId: signer.keyId, signature: signer.sign(cancelSigningBytes(bytes)) }
+}
+
+/** One text for one attempt, e.g. for a Map. Task ids hold no space. */
+export const attemptKeyText = (key: AttemptKey): string => `${key.taskId} ${key.attempt} ${key.actionId}`
