@@ -14,7 +14,7 @@ const allowed: Readonly<Record<string, readonly string[]>> = {
   store: ['core'],
   catalog: ['core'],
   lab: ['core'],
-  api: ['core', 'broker', 'store'],
+  api: ['core', 'broker', 'store', 'catalog'],
   engine: ['core', 'protocol', 'broker', 'store'],
   agent: ['core', 'protocol'],
   cli: [],

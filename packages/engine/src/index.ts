@@ -1,1 +1,5 @@
-export {}
+export { openSealer, type Sealer } from './sealer.js'
+export { type Authority, gatewayName, openAuthority } from './authority/authority.js'
+export { type Engine, type EngineOptions, startEngine } from './engine.js'
+export { buildEngineLimits, defaultEngineLimits, type EngineLimits, type PartialEngineLimits } from './engine-limits.js'
+export type { EngineLog } from './engine-log.js'

@@ -15,6 +15,7 @@ const JsonSchema = Type.Record(Type.String(), Type.Unknown(), { description: 'A 
 
 const SecretsSchema = Type.Record(Identifier, Type.Object({ length: Type.Optional(Type.Integer({ minimum: 8, maximum: 256 })) }, strict), {
   description: 'Secrets generated once for each component (or relation) and kept encrypted. Default length: 32.',
+  additionalProperties: false,
 })
 
 const RawSpec = Type.Optional(Type.Record(Type.String(), Type.Unknown()))
@@ -68,10 +69,11 @@ export const BlueprintSchema = Type.Object(
             interface: Type.String(),
             optional: Type.Optional(Type.Boolean()),
             /** What it tells the provider; strings are templates over this component's `params`, `component`, `deployment`. */
-            with: Type.Optional(Type.Record(Identifier, Type.Unknown())),
+            with: Type.Optional(Type.Record(Identifier, Type.Unknown(), strict)),
           },
           strict,
         ),
+        strict,
       ),
     ),
     provides: Type.Optional(
@@ -84,7 +86,7 @@ export const BlueprintSchema = Type.Object(
             /** Generated for each relation. */
             secrets: Type.Optional(SecretsSchema),
             /** Typed outputs: CEL over the provider's context plus `relation`. */
-            outputs: Type.Record(Identifier, Type.Object({ type: Type.Union([Type.Literal('string'), Type.Literal('integer'), Type.Literal('boolean'), Type.Literal('list')]), value: Expression, description: Type.Optional(Type.String()) }, strict)),
+            outputs: Type.Record(Identifier, Type.Object({ type: Type.Union([Type.Literal('string'), Type.Literal('integer'), Type.Literal('boolean'), Type.Literal('list')]), value: Expression, description: Type.Optional(Type.String()) }, strict), strict),
             /** An action with `on: relation` that prepares the provider for this consumer. */
             action: Type.Optional(Identifier),
             /** The action that takes the consumer's part away again. */
@@ -92,9 +94,10 @@ export const BlueprintSchema = Type.Object(
           },
           strict,
         ),
+        strict,
       ),
     ),
-    actions: Type.Record(Identifier, BlueprintActionSchema),
+    actions: Type.Record(Identifier, BlueprintActionSchema, strict),
   },
   { $id: 'Blueprint', additionalProperties: false },
 )

@@ -2,9 +2,14 @@
 import { valid } from 'semver'
 import type { ErrorCode, Problem } from '../errors.js'
 import type { Blueprint, Catalog } from './blueprint-schema.js'
+import { buildCatalog } from './catalog.js'
 import type { CompiledAction } from './compiled-blueprint.js'
+import { rehearseBlueprint } from './rehearse-blueprint.js'
 
-/** Every problem of a parsed blueprint. With a catalog, interfaces that nothing in it provides are reported too. */
+/**
+ * Every problem of a parsed blueprint; when it has none, those that planning it with sample values shows (rehearse-blueprint.ts). With a catalog, interfaces that
+ * nothing in it provides are reported too, and relations are rehearsed.
+ */
 export function checkBlueprint(blueprint: Blueprint, catalog?: Catalog): Problem[] {
   const problems: Problem[] = []
   const report = (code: ErrorCode, path: string, message: string) => void problems.push({ code, path, message })
@@ -12,7 +17,8 @@ export function checkBlueprint(blueprint: Blueprint, catalog?: Catalog): Problem
   checkActions(blueprint, report)
   checkRelations(blueprint, catalog, report)
   checkCommands(blueprint, report)
-  return problems
+  // A rehearsal of what is known to be broken would say it again in other words.
+  return problems.length > 0 ? problems : rehearseBlueprint(blueprint, catalog ?? buildCatalog([]))
 }
 
 type Report = (code: ErrorCode, path: string, message: string) => void

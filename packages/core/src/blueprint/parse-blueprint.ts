@@ -20,16 +20,25 @@ const defaultSecretLength = 32
 
 /** The compiled blueprint, or every problem: syntax, shape, JSON Schemas, expressions, templates. `templates`: file name → text. */
 export function parseBlueprint(text: string, templates: Readonly<Record<string, string>>): Parsed<Blueprint> {
-  const yaml = parseDocument(text, { version: '1.2', uniqueKeys: true })
-  if (yaml.errors.length > 0) {
-    return { ok: false, problems: yaml.errors.map((error) => ({ code: 'BLUEPRINT_SYNTAX', path: '', message: error.message.split('\n')[0]! })) }
-  }
-  const value: unknown = yaml.toJS({ maxAliasCount: 100 })
+  const parsed = parseYaml(text)
+  if (!parsed.ok) return parsed
+  const { value } = parsed
   if (!Value.Check(BlueprintSchema, value)) return { ok: false, problems: shapeProblems(BlueprintSchema, value, 'BLUEPRINT_SHAPE') }
   const compiler = new BlueprintCompiler(value, templates)
   const compiled = compiler.compile()
   if (compiler.problems.length > 0) return { ok: false, problems: compiler.problems }
   return { ok: true, value: { document: value, templates, digest: digestOf({ document: value, templates }), compiled } }
+}
+
+function parseYaml(text: string): Parsed<unknown> {
+  const failed = (messages: readonly string[]): Parsed<never> => ({ ok: false, problems: messages.map((message) => ({ code: 'BLUEPRINT_SYNTAX', path: '', message: message.split('\n')[0]! })) })
+  const yaml = parseDocument(text, { version: '1.2', uniqueKeys: true })
+  if (yaml.errors.length > 0) return failed(yaml.errors.map((error) => error.message))
+  try {
+    return { ok: true, value: yaml.toJS({ maxAliasCount: 100 }) as unknown }
+  } catch (error) {
+    return failed([error instanceof Error ? error.message : String(error)])
+  }
 }
 
 class BlueprintCompiler {
@@ -119,7 +128,7 @@ class BlueprintCompiler {
     for (const key of Object.keys(spec)) if (!known.includes(key)) this.#report('BLUEPRINT_COMMAND', `${path}.${key}`, `no such field; a ${kind} command has ${known.join(', ')}`)
     if (kind !== 'file' || template === undefined) return this.#value(spec, path)
     const { template: _omitted, ...rest } = spec
-    const text = typeof template === 'string' ? this.templates[template] : undefined
+    const text = typeof template === 'string' && Object.hasOwn(this.templates, template) ? this.templates[template] : undefined
     if (text === undefined) {
       this.#report('BLUEPRINT_TEMPLATE', `${path}.template`, `no file "${String(template)}" in templates/`)
       return () => rest

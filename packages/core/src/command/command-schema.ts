@@ -10,7 +10,7 @@ const strict = { additionalProperties: false } as const
 const AbsolutePath = Type.String({ pattern: '^/', description: 'Absolute path on the node.' })
 const Mode = Type.String({ pattern: '^0?[0-7]{3,4}$', description: 'Octal mode as text, e.g. "0640".' })
 const Argv = Type.Array(Type.String(), { minItems: 1, description: 'Program and arguments; never a shell.' })
-const Environment = Type.Record(Type.String({ pattern: '^[A-Za-z_][A-Za-z0-9_]*$' }), Type.String())
+const Environment = Type.Record(Type.String({ pattern: '^[A-Za-z_][A-Za-z0-9_]*$' }), Type.String(), strict)
 
 /** Debian packages present (or absent), at given versions if asked. Check: dpkg database. Waits for the dpkg lock. */
 export const PackageSchema = Type.Object(
@@ -99,7 +99,7 @@ export const RunSchema = Type.Object(
           },
           strict,
         ),
-        { description: 'What later actions can use: whole stdout (trimmed) or the content of a file, 64 KiB at most.' },
+        { ...strict, description: 'What later actions can use: whole stdout (trimmed) or the content of a file, 64 KiB at most.' },
       ),
     ),
   },

@@ -2,7 +2,8 @@
  * What templates and expressions of one component see, and what it offers to its consumers. Built in dependency order: a component's outputs are
  * known before those that use it are looked at.
  */
-import { EvaluationContext } from '../blueprint/expression.js'
+import { ValueError } from '../blueprint/compiled-value.js'
+import { EvaluationContext, type CompiledExpression } from '../blueprint/expression.js'
 import type { NodeId } from '../ids.js'
 import { encodeReference, type SecretRequirement } from '../secret/reference.js'
 import type { ResolvedComponent, Binding } from '../plan/resolve-components.js'
@@ -71,12 +72,22 @@ function bind(input: ContextInput, entry: ResolvedComponent, base: EvaluationCon
   const context = provider.at(first).with({ relation })
   const outputs: Record<string, unknown> = {}
   for (const output of binding.compiled.outputs) {
-    const value = output.value(context)
+    const value = evaluateOutput(output.value, context, binding)
     const isRight = output.type === 'integer' ? Number.isInteger(value) || isReference(value) : output.type === 'list' ? Array.isArray(value) : typeof value === output.type
     if (!isRight) input.problems.push({ code: 'PLAN_EXPRESSION', path, message: `output "${output.name}" of "${binding.provider}" must be of type ${output.type}, found ${JSON.stringify(value)}` })
     outputs[output.name] = value
   }
   return outputs
+}
+
+/** The fault lies with the provider, so the message names it. */
+function evaluateOutput(output: CompiledExpression, context: EvaluationContext, binding: Binding): unknown {
+  try {
+    return output(context)
+  } catch (error) {
+    if (!(error instanceof ValueError)) throw error
+    throw new ValueError(error.where, `uses.${binding.relation}: "${binding.provider}": ${error.path}`, error.message, error)
+  }
 }
 
 const isReference = (value: unknown): boolean => typeof value === 'string' && value.startsWith('⟦')

@@ -2,18 +2,39 @@
 import type { Catalog } from '../blueprint/blueprint-schema.js'
 import type { Problem } from '../errors.js'
 import type { NodeRecord } from '../node/node.js'
-import { chooseNodes } from './choose-nodes.js'
-import type { Plan } from './plan-schema.js'
-import { resolveComponents } from './resolve-components.js'
-import { suggest } from './shape-problems.js'
+import type { TaskKind } from '../graph/action-graph.js'
 import { checkRules } from './check-rules.js'
+import { chooseNodes, type Placement } from './choose-nodes.js'
+import type { Plan } from './plan-schema.js'
+import { resolveComponents, type ResolvedComponent } from './resolve-components.js'
+import { limitProblems, suggest } from './shape-problems.js'
 
-/** Every problem of the plan, empty when there is none. Without `nodes` nothing is said about placement, nor by rules that speak of nodes. */
-export function checkPlan(plan: Plan, catalog: Catalog, nodes?: readonly NodeRecord[]): Problem[] {
+/** What is known of the fleet and of the deployment's last apply. */
+export interface Fleet {
+  readonly nodes: readonly NodeRecord[]
+  readonly placement?: Placement | undefined
+  readonly kind?: TaskKind
+}
+
+/**
+ * Every problem of the plan (the first hundred and their number), empty when there is none. Without `nodes` nothing is said about placement, nor by rules
+ * that speak of nodes. `deployment`: the nodes of its last apply, which stay chosen while they are lost; and the kind of the task, when it is no apply.
+ */
+export function checkPlan(plan: Plan, catalog: Catalog, nodes?: readonly NodeRecord[], deployment: Omit<Fleet, 'nodes'> = {}): Problem[] {
+  return limitProblems(examinePlan(plan, catalog, nodes && { nodes, ...deployment }).problems)
+}
+
+/** What checkPlan knows when it is done: components with their parameters and relations in dependency order, nodes chosen, and every problem. */
+export function examinePlan(plan: Plan, catalog: Catalog, fleet: Fleet | undefined): { readonly components: readonly ResolvedComponent[]; readonly placement: Placement; readonly problems: readonly Problem[] } {
   const { components, problems } = resolveComponents(plan, catalog)
-  const chosen = nodes === undefined ? undefined : chooseNodes(plan, nodes, undefined)
-  const all = [...checkGroups(plan), ...findReserved(plan, ''), ...problems, ...(chosen?.problems ?? [])]
-  return all.length > 0 ? all : checkRules(plan, components, nodes, chosen?.placement)
+  const chosen = fleet && chooseNodes(plan, fleet.nodes, fleet.placement, fleet.kind)
+  const found = [...checkGroups(plan), ...findReserved(plan, ''), ...problems, ...(chosen?.problems ?? [])]
+  // The rules of a component are only asked about parameters and relations that are in order: they are written for such.
+  const unsound = new Set(found.map((problem) => /^components\[(\d+)\]/.exec(problem.path)?.[1]))
+  const sound = components.filter((entry) => !unsound.has(String(entry.index)))
+  // Nor when the components are to go: they may have lost nodes that the rules ask for.
+  const broken = fleet?.kind === 'destroy' ? [] : checkRules(plan, sound, fleet?.nodes, chosen?.problems.length === 0 ? chosen.placement : undefined)
+  return { components, placement: chosen?.placement ?? {}, problems: [...found, ...broken] }
 }
 
 function checkGroups(plan: Plan): Problem[] {

@@ -1,4 +1,5 @@
 import type { Problem } from '../errors.js'
+import type { TaskKind } from '../graph/action-graph.js'
 import type { NodeId } from '../ids.js'
 import type { NodeRecord } from '../node/node.js'
 import type { NodeGroup, Plan } from './plan-schema.js'
@@ -9,21 +10,33 @@ export type Placement = Readonly<Record<string, readonly NodeId[]>>
 /**
  * The nodes of each group. Nodes chosen for the group before stay as long as they match, even while they are lost or cordoned; new ones are taken from
  * the ready and uncordoned, by id. A node may serve several groups. Without `count` a group has every node that matches.
+ * A destroy goes where the deployment is: to the nodes that the group had and that still exist, whatever their labels say now.
  */
-export function chooseNodes(plan: Plan, nodes: readonly NodeRecord[], previous: Placement | undefined): { readonly placement: Placement; readonly problems: readonly Problem[] } {
+export function chooseNodes(plan: Plan, nodes: readonly NodeRecord[], previous: Placement | undefined, kind: TaskKind = 'apply'): { readonly placement: Placement; readonly problems: readonly Problem[] } {
   const sorted = [...nodes].sort((a, b) => (a.id < b.id ? -1 : 1))
+  const known = new Set(nodes.map((node) => node.id))
   const problems: Problem[] = []
   const placement: Record<string, readonly NodeId[]> = {}
   plan.nodes.forEach((group, index) => {
+    const before = previous !== undefined && Object.hasOwn(previous, group.name) ? previous[group.name]! : undefined
+    if (kind === 'destroy' && before !== undefined) {
+      placement[group.name] = before.filter((id) => known.has(id))
+      if (placement[group.name]!.length === 0) problems.push({ code: 'PLAN_TOO_FEW_NODES', path: `nodes[${index}]`, message: `none of the ${before.length} nodes that group "${group.name}" was applied to exists any more` })
+      return
+    }
     const matching = sorted.filter((node) => matches(group, node))
-    const before = previous !== undefined && Object.hasOwn(previous, group.name) ? previous[group.name]! : []
-    const kept = before.filter((id) => matching.some((node) => node.id === id))
-    const free = matching.filter((node) => !kept.includes(node.id) && node.state === 'ready' && !node.cordoned).map((node) => node.id)
-    const chosen = [...kept, ...free].slice(0, group.count ?? Number.POSITIVE_INFINITY)
+    const chosen = choose(group, matching, before ?? [])
     if (chosen.length < (group.count ?? 1)) problems.push({ code: 'PLAN_TOO_FEW_NODES', path: `nodes[${index}]`, message: describeShortage(group, chosen.length, matching, nodes.length) })
     placement[group.name] = chosen
   })
   return { placement, problems }
+}
+
+function choose(group: NodeGroup, matching: readonly NodeRecord[], before: readonly NodeId[]): NodeId[] {
+  const ids = new Set(matching.map((node) => node.id))
+  const kept = new Set(before.filter((id) => ids.has(id)))
+  const free = matching.filter((node) => !kept.has(node.id) && node.state === 'ready' && !node.cordoned).map((node) => node.id)
+  return [...kept, ...free].slice(0, group.count ?? Number.POSITIVE_INFINITY)
 }
 
 const matches = (group: NodeGroup, node: NodeRecord): boolean => Object.entries(group.select ?? {}).every(([label, value]) => node.labels[label] === value)

@@ -1,51 +1,93 @@
 /** From bytes that somebody sent to a plan of the right shape. Its meaning is check-plan.ts's. */
 import { Value } from '@sinclair/typebox/value'
 import { LineCounter, parseDocument } from 'yaml'
-import type { Problem } from '../errors.js'
+import type { ErrorCode, Problem } from '../errors.js'
 import type { Parsed } from '../parsed.js'
 import { maxPlanSizeBytes, PlanSchema, type Plan } from './plan-schema.js'
+import { findRepeatedKey } from './repeated-key.js'
 import { shapeProblems } from './shape-problems.js'
 
-/** The plan, from YAML or JSON text or a value that was parsed already; or every problem found. JSON is YAML 1.2, so one parser reads both. */
+/** Deepest nesting accepted. Parameters of real services nest five deep; without a limit a document of brackets ends in a stack overflow. */
+const maxDepth = 64
+/** Aliases may multiply a YAML document at most this often: enough for anchors that people write, far too little for a bomb. */
+const maxAliasCount = 100
+/** Syntax errors shown. One bracket left open makes many more, and only the first matter. */
+const maxSyntaxProblems = 20
+
+/** The plan, from YAML or JSON text or a value that was parsed already; or every problem found. */
 export function parsePlan(input: unknown): Parsed<Plan> {
-  const value = typeof input === 'string' ? parseText(input) : { ok: true as const, value: input }
-  if (!value.ok) return value
-  if (Value.Check(PlanSchema, value.value)) return { ok: true, value: value.value }
-  return { ok: false, problems: tooMany(value.value) ?? shapeProblems(PlanSchema, value.value, 'PLAN_SHAPE') }
+  const parsed = typeof input === 'string' ? parseText(input) : { ok: true as const, value: input }
+  if (!parsed.ok) return parsed
+  const { value } = parsed
+  if (isTooDeep(value)) return failed('PLAN_SHAPE', '', `the document is nested more than ${maxDepth} levels deep`)
+  if (Value.Check(PlanSchema, value)) return { ok: true, value }
+  return { ok: false, problems: tooMany(value) ?? shapeProblems(PlanSchema, value, 'PLAN_SHAPE') }
 }
 
 function parseText(text: string): Parsed<unknown> {
-  if (text.length > maxPlanSizeBytes) return failed({ code: 'PLAN_TOO_LARGE', path: '', message: `the plan has ${text.length} characters; at most ${maxPlanSizeBytes} bytes are accepted` })
-  // JSON is parsed as such first: ten times faster, and its errors fall through to the parser that knows lines.
-  if (/^\s*\{/.test(text)) {
-    try {
-      return { ok: true, value: JSON.parse(text) as unknown }
-    } catch {
-      // Perhaps YAML in flow style, or an error to be located below.
-    }
+  const sizeBytes = utf8SizeBytes(text)
+  if (sizeBytes > maxPlanSizeBytes) return failed('PLAN_TOO_LARGE', '', `the plan has ${sizeBytes} bytes; at most ${maxPlanSizeBytes} bytes are accepted`)
+  // JSON is YAML too, but its own parser is ten times faster. What it refuses may still be YAML in flow style, or has an error to be located.
+  return (/^\s*\{/.test(text) ? parseJson(text) : undefined) ?? parseYaml(text)
+}
+
+function parseJson(text: string): Parsed<unknown> | undefined {
+  let value: unknown
+  try {
+    value = JSON.parse(text)
+  } catch {
+    return undefined
   }
+  const repeated = findRepeatedKey(text)
+  return repeated ? failed('PLAN_SYNTAX', '', `line ${repeated.line}: key ${JSON.stringify(repeated.key)} stands twice in one object`) : { ok: true, value }
+}
+
+function parseYaml(text: string): Parsed<unknown> {
   const lines = new LineCounter()
-  const document = parseDocument(text, { version: '1.2', uniqueKeys: true, lineCounter: lines })
-  if (document.errors.length > 0) {
-    const problems = document.errors.slice(0, 20).map((error): Problem => {
+  try {
+    const document = parseDocument(text, { version: '1.2', uniqueKeys: true, lineCounter: lines })
+    if (document.errors.length === 0) return { ok: true, value: document.toJS({ maxAliasCount }) as unknown }
+    const problems = document.errors.slice(0, maxSyntaxProblems).map((error): Problem => {
       const { line, col } = lines.linePos(error.pos[0])
       return { code: 'PLAN_SYNTAX', path: '', message: `line ${line}, column ${col}: ${error.message.split('\n')[0]!.replace(/ at line \d+, column \d+:?$/, '')}` }
     })
     return { ok: false, problems }
-  }
-  try {
-    return { ok: true, value: document.toJS({ maxAliasCount: 100 }) as unknown }
   } catch (error) {
-    return failed({ code: 'PLAN_SYNTAX', path: '', message: error instanceof Error ? error.message : String(error) })
+    // A bomb of aliases, or nesting so deep that the parser's stack does not reach.
+    return failed('PLAN_SYNTAX', '', error instanceof RangeError ? 'the document is nested too deeply' : error instanceof Error ? error.message : String(error))
   }
 }
 
 /** A list far above its limit is one problem, not ten thousand. */
 function tooMany(value: unknown): Problem[] | undefined {
-  const components = (value as { components?: unknown } | null)?.components
-  const limit = PlanSchema.properties.components.maxItems!
-  if (!Array.isArray(components) || components.length <= limit) return undefined
-  return [{ code: 'PLAN_TOO_LARGE', path: 'components', message: `${components.length} components; at most ${limit} are accepted` }]
+  for (const [field, what] of [['components', 'components'], ['nodes', 'node groups']] as const) {
+    const list = (value as Record<string, unknown> | null)?.[field]
+    const limit = PlanSchema.properties[field].maxItems!
+    if (Array.isArray(list) && list.length > limit) return [{ code: 'PLAN_TOO_LARGE', path: field, message: `${list.length} ${what}; at most ${limit} are accepted` }]
+  }
+  return undefined
 }
 
-const failed = (problem: Problem): Parsed<never> => ({ ok: false, problems: [problem] })
+/** Level by level, without a stack of calls, and each object once on a level: YAML aliases may make a value that contains itself, which is too deep. */
+function isTooDeep(value: unknown): boolean {
+  let level = new Set([value])
+  for (let depth = 0; level.size > 0; depth++) {
+    if (depth > maxDepth) return true
+    const next = new Set<unknown>()
+    for (const entry of level) if (entry !== null && typeof entry === 'object') for (const inner of Object.values(entry)) if (typeof inner === 'object') next.add(inner)
+    level = next
+  }
+  return false
+}
+
+function utf8SizeBytes(text: string): number {
+  let sizeBytes = 0
+  for (let index = 0; index < text.length; index++) {
+    const unit = text.charCodeAt(index)
+    // Each half of a surrogate pair counts two of the four bytes.
+    sizeBytes += unit < 0x80 ? 1 : unit < 0x800 || (unit >= 0xd800 && unit < 0xe000) ? 2 : 3
+  }
+  return sizeBytes
+}
+
+const failed = (code: ErrorCode, path: string, message: string): Parsed<never> => ({ ok: false, problems: [{ code, path, message }] })

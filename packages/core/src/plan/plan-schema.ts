@@ -6,12 +6,12 @@ import { Type, type Static } from '@sinclair/typebox'
 /** A DNS label: what components, groups, plans and nodes may be called (RFC 1123, at most 63 characters). */
 export const namePattern = '^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$'
 const Name = (description: string) => Type.String({ pattern: namePattern, description })
-const Labels = Type.Record(Type.String({ pattern: '^[A-Za-z0-9][-A-Za-z0-9_./]{0,62}$' }), Type.String({ maxLength: 253 }))
+const Labels = (description: string) => Type.Record(Type.String({ pattern: '^[A-Za-z0-9][-A-Za-z0-9_./]{0,62}$' }), Type.String({ maxLength: 253 }), { description, additionalProperties: false })
 
 export const NodeGroupSchema = Type.Object(
   {
     name: Name('Name of the group, used by `on`.'),
-    select: Type.Optional(Type.Composite([Labels], { description: 'Labels that a node must carry to be chosen; none means any node.' })),
+    select: Type.Optional(Labels('Labels that a node must carry to be chosen; none means any node.')),
     count: Type.Optional(Type.Integer({ minimum: 1, maximum: 10_000, description: 'How many nodes to choose. Absent: every node that matches (at least one).' })),
   },
   { additionalProperties: false },
@@ -45,7 +45,7 @@ export const PlanSchema = Type.Object(
       {
         name: Name('Name of the deployment; with the project it says which deployment a plan belongs to.'),
         project: Type.Optional(Name('Project. Default: `default`.')),
-        labels: Type.Optional(Labels),
+        labels: Type.Optional(Labels('Labels of the deployment, for lists and searches.')),
       },
       { additionalProperties: false },
     ),

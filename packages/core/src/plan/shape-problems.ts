@@ -13,10 +13,17 @@ export function shapeProblems(schema: TSchema, value: unknown, code: ErrorCode):
     const path = toPath(error.path)
     if (problems.has(path)) continue
     total++
-    if (problems.size < maxProblems) problems.set(path, { code, path, message: describe(error, value) })
+    if (problems.size < maxProblems) problems.set(path, { code, path, message: describe(error) })
   }
-  const listed = [...problems.values()]
-  return total > listed.length ? [...listed, { code, path: '', message: `and ${total - listed.length} more problems` }] : listed
+  return closeList([...problems.values()], total)
+}
+
+/** The first hundred of the problems and, when there are more, a last one that says how many. */
+export const limitProblems = (problems: readonly Problem[]): Problem[] => closeList(problems.slice(0, maxProblems), problems.length)
+
+function closeList(listed: Problem[], total: number): Problem[] {
+  const left = total - listed.length
+  return left > 0 ? [...listed, { code: listed[0]!.code, path: '', message: `and ${left} more problem${left === 1 ? '' : 's'}` }] : listed
 }
 
 /** `/components/2/uses/database` → `components[2].uses.database`. */
@@ -25,11 +32,13 @@ export function toPath(pointer: string): string {
   return parts.reduce((path, part) => (/^\d+$/.test(part) ? `${path}[${part}]` : path === '' ? part : `${path}.${part}`), '')
 }
 
-function describe(error: ValueError, _whole: unknown): string {
+function describe(error: ValueError): string {
   if (error.type === ValueErrorType.ObjectRequiredProperty) return 'is required'
   if (error.type === ValueErrorType.ObjectAdditionalProperties) {
     const name = error.path.split('/').at(-1)!.replaceAll('~1', '/').replaceAll('~0', '~')
-    const known = Object.keys((error.schema as { properties?: object }).properties ?? {})
+    const { properties, patternProperties } = error.schema as { properties?: object; patternProperties?: object }
+    if (patternProperties) return `${JSON.stringify(name)} is no allowed name, it must match ${Object.keys(patternProperties).join(' or ')}`
+    const known = Object.keys(properties ?? {})
     return `no such field${suggest(name, known)}`
   }
   const wanted = error.type === ValueErrorType.StringPattern ? `must match ${String(error.schema['pattern'])}` : error.type === ValueErrorType.Literal ? `must be ${JSON.stringify(error.schema['const'])}` : error.message.replace(/^Expected/, 'must be')
@@ -46,8 +55,12 @@ export function describeFound(value: unknown): string {
   return text.length > 60 ? `${text.slice(0, 57)}…"` : text
 }
 
+/** With more candidates than this no suggestion is looked for: ten thousand misspelt names among ten thousand would be a hundred million comparisons. */
+const maxCandidates = 500
+
 /** `, did you mean "x"?` when a known name is within two edits (one for names of three letters and less); else what is known, or nothing when that is long. */
 export function suggest(name: string, known: readonly string[]): string {
+  if (known.length > maxCandidates || name.length > 100) return ''
   const limit = Math.min(2, Math.ceil(name.length / 3))
   const near = known.map((candidate) => ({ candidate, distance: editDistance(name, candidate) })).filter((entry) => entry.distance <= limit)
   near.sort((a, b) => a.distance - b.distance || (a.candidate < b.candidate ? -1 : 1))

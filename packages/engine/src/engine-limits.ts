@@ -1,0 +1,51 @@
+/** Limits and intervals of an engine. Every choice says what breaks when it is halved or doubled. */
+import { defaultTaskLimits, type TaskLimits } from '@lichen/core'
+
+export interface EngineLimits {
+  readonly task: TaskLimits
+  /** How long a lease lasts without being renewed: how long a dead engine's tasks stand still. Renewed three times as often. */
+  readonly leaseTtlMs: number
+  /** How often tasks that nobody drives are looked for. */
+  readonly sweepMs: number
+  /** Tasks driven at once; the rest waits in the store. */
+  readonly maxTasks: number
+  /** Bells in hand at once. */
+  readonly prefetch: number
+  /** How often agents say that they are alive. */
+  readonly heartbeatIntervalMs: number
+  /** Silence after which a node is recorded as lost, in heartbeats. */
+  readonly lostAfterHeartbeats: number
+  /** How often the registered nodes are read again, to see who was cordoned, labelled or deleted. */
+  readonly nodesRefreshMs: number
+  /** Log bytes of one node that may be on their way to the store. */
+  readonly logWindowBytes: number
+  /** Longest wait of a log chunk for others to be stored with. */
+  readonly logFlushMs: number
+  /** Life of a node's certificate; agents renew at two thirds. */
+  readonly nodeCertificateLifeMs: number
+}
+
+/** The limits of production. */
+export const defaultEngineLimits: EngineLimits = {
+  task: defaultTaskLimits,
+  // Half loses leases in a long pause of garbage collection or of a slow disk; twice leaves the tasks of a dead engine standing for half a minute.
+  leaseTtlMs: 15_000,
+  sweepMs: 3_000,
+  // A waiting task costs some KiB for each action in memory: more tasks at once finish none of them sooner.
+  maxTasks: 1_000,
+  prefetch: 100,
+  // Five thousand nodes are a thousand heartbeats a second, written in one statement each second. Twice as slow shows a dead node after half a minute.
+  heartbeatIntervalMs: 5_000,
+  lostAfterHeartbeats: 3,
+  nodesRefreshMs: 5_000,
+  // Covers 80 ms of the way to the store and back at 50 MB/s. Times 5,000 nodes it would be 20 GB, but they share one store that is slower than that.
+  logWindowBytes: 4 * 1024 * 1024,
+  logFlushMs: 5,
+  nodeCertificateLifeMs: 24 * 3_600_000,
+}
+
+/** Limits as a caller gives them: any part. */
+export type PartialEngineLimits = Partial<Omit<EngineLimits, 'task'>> & { readonly task?: Partial<TaskLimits> }
+
+/** The default limits with these changes. */
+export const buildEngineLimits = ({ task, ...rest }: PartialEngineLimits = {}): EngineLimits => ({ ...defaultEngineLimits, ...rest, task: { ...defaultTaskLimits, ...task } })

@@ -1,0 +1,174 @@
+/**
+ * One agent's stream. Owns the call, what waits to be written, and the log bytes under way. Knows nothing of tasks: it hands on what comes.
+ * Invariants: (1) nothing is handed on before a good hello, and nothing after `close`; (2) messages go out in the order they were given;
+ * while the peer does not read they wait, up to a limit, then the stream is closed; (3) a peer that sends more log than its window is not read until
+ * the store has caught up; (4) a message that makes no sense closes this stream or is dropped, and touches no other; (5) the stream ends when the
+ * certificate it was opened with does.
+ */
+import type { ServerDuplexStream } from '@grpc/grpc-js'
+import { type Facts, FactsSchema, LichenError, type NodeId } from '@lichen/core'
+import { type AgentMessage, attemptKeyText, type EngineMessage, type Hello, type LogChunk, type OrderRefused, type ResultReport } from '@lichen/protocol'
+import { Value } from '@sinclair/typebox/value'
+import type { NodeIdentity } from '../authority/authority.js'
+import type { EngineLog } from '../engine-log.js'
+import { refusalOf } from './refusal.js'
+
+export type AgentCall = ServerDuplexStream<AgentMessage, EngineMessage>
+
+export interface Session {
+  readonly node: NodeId
+  /** Different for every stream. */
+  readonly id: number
+  readonly registration: string
+  /** Attempts (`attemptKeyText`) that the node said it is running, when it connected. */
+  readonly running: ReadonlySet<string>
+  /** False when the stream is closed: the message is dropped then. */
+  send(message: NonNullable<EngineMessage['message']>): boolean
+  /** So many log bytes of this stream are durable, or given up. */
+  releaseLogBytes(count: number): void
+  /** Ends the stream; with an error when there is a reason to tell. */
+  close(reason?: LichenError): void
+}
+
+/** Where a session hands on what its node says. Called in the order of arrival. */
+export interface SessionListener {
+  opened(session: Session, facts: Facts, agentVersion: string): void
+  closed(session: Session): void
+  heartbeat(session: Session, facts: Facts | undefined): void
+  result(session: Session, report: ResultReport): void
+  refused(session: Session, refused: OrderRefused): void
+  log(session: Session, chunk: LogChunk): void
+}
+
+export interface SessionParts {
+  readonly call: AgentCall
+  readonly identity: NodeIdentity
+  readonly id: number
+  readonly welcome: Extract<NonNullable<EngineMessage['message']>, { $case: 'welcome' }>['value']
+  readonly listener: SessionListener
+  readonly now: () => number
+  readonly log: EngineLog
+}
+
+// A node that opens a stream and says nothing holds memory for nobody.
+const helloTimeoutMs = 20_000
+// Messages waiting for a peer that does not read: orders of a few KiB. Above it the node is better off with a new stream.
+const waitingLimit = 20_000
+// setTimeout counts in 32 bits.
+const longestTimerMs = 2_147_483_647
+
+/** Runs the stream of an identified node until it ends. */
+export function startSession({ call, identity, id, welcome, listener, now, log }: SessionParts): void {
+  const { node } = identity
+  const waiting: EngineMessage[] = []
+  let running: ReadonlySet<string> = new Set()
+  let state: 'greeting' | 'open' | 'closed' = 'greeting'
+  let isBlocked = false
+  let logBytes = 0
+  const logLimit = welcome.logWindowBytes * 2
+
+  const session: Session = {
+    node,
+    id,
+    registration: identity.registration,
+    get running() {
+      return running
+    },
+    send(message) {
+      if (state === 'closed') return false
+      if (!isBlocked) isBlocked = !call.write({ message })
+      else if (waiting.push({ message }) > waitingLimit) close(new LichenError('AGENT_UNREACHABLE', `node ${node} does not read its stream`))
+      return true
+    },
+    releaseLogBytes(count) {
+      logBytes -= count
+      if (logBytes <= logLimit && call.isPaused()) call.resume()
+    },
+    close,
+  }
+
+  function close(reason?: LichenError): void {
+    if (state === 'closed') return
+    const wasOpen = state === 'open'
+    state = 'closed'
+    clearTimeout(helloTimer)
+    clearTimeout(expiryTimer)
+    waiting.length = 0
+    // The rest of what the peer sent must be read for the stream to end; nobody listens to it any more.
+    call.resume()
+    if (reason === undefined) call.end()
+    else call.emit('error', refusalOf(reason))
+    if (wasOpen) listener.closed(session)
+  }
+
+  function greet(hello: Hello): void {
+    clearTimeout(helloTimer)
+    const facts = parseFacts(hello.facts)
+    if (facts === undefined) return close(new LichenError('ORDER_MALFORMED', `the facts in the hello of node ${node} are not of the known form`))
+    running = new Set(hello.running.map(attemptKeyText))
+    state = 'open'
+    listener.opened(session, facts, hello.agentVersion)
+  }
+
+  function receive({ message }: AgentMessage): void {
+    if (state === 'closed') return
+    if (state === 'greeting') return message?.$case === 'hello' ? greet(message.value) : close(new LichenError('ORDER_MALFORMED', `node ${node} did not begin with a hello`))
+    switch (message?.$case) {
+      case 'heartbeat':
+        return receiveHeartbeat(message.value.facts)
+      case 'result':
+        return listener.result(session, message.value)
+      case 'refused':
+        return listener.refused(session, message.value)
+      case 'log':
+        logBytes += message.value.data.byteLength
+        if (logBytes > logLimit) call.pause()
+        return listener.log(session, message.value)
+      case 'accepted':
+        return
+      case 'hello':
+      case undefined:
+        log.warn({ nodeId: node, message: message?.$case ?? 'unknown' }, 'a node sent a message that has no place here; it was dropped')
+    }
+  }
+
+  function receiveHeartbeat(text: string): void {
+    const facts = text === '' ? undefined : parseFacts(text)
+    if (text !== '' && facts === undefined) log.warn({ nodeId: node }, 'a node sent facts that are not of the known form; they were dropped')
+    listener.heartbeat(session, facts)
+  }
+
+  const helloTimer = setTimeout(() => close(new LichenError('ORDER_MALFORMED', `node ${node} did not say hello in time`)), helloTimeoutMs)
+  const expiryTimer = setTimeout(() => close(new LichenError('AGENT_UNAUTHENTICATED', `the certificate of node ${node} has expired`)), Math.min(longestTimerMs, Math.max(0, identity.expiresAt - now())))
+  call.on('drain', () => {
+    isBlocked = false
+    for (let message = waiting.shift(); message !== undefined; message = waiting.shift()) {
+      isBlocked = !call.write(message)
+      if (isBlocked) return
+    }
+  })
+  call.on('error', (error) => {
+    log.debug({ err: error, nodeId: node }, 'a stream ended with an error')
+    close()
+  })
+  call.on('cancelled', () => close())
+  call.on('end', () => close())
+  call.on('data', (message: AgentMessage) => {
+    try {
+      receive(message)
+    } catch (error) {
+      log.error({ err: error, nodeId: node }, 'a defect while receiving from a node; its stream is closed')
+      close(new LichenError('INTERNAL', 'see the log of the engine'))
+    }
+  })
+  session.send({ $case: 'welcome', value: welcome })
+}
+
+function parseFacts(text: string): Facts | undefined {
+  try {
+    const value: unknown = JSON.parse(text)
+    return Value.Check(FactsSchema, value) ? value : undefined
+  } catch {
+    return undefined
+  }
+}

@@ -1,0 +1,47 @@
+/** From an accepted plan to its action graph, or to the end of the task when the plan does not fit any more. */
+import { type ActionGraph, buildGraph, type Catalog, type NodeRecord, type Parsed, parsePlan, type TaskEvent, type TaskKind } from '@lichen/core'
+import type { Store, TaskSummary } from '@lichen/store'
+import type { EngineLog } from '../engine-log.js'
+
+/** What planning reads. */
+export interface PlanningParts {
+  readonly store: Pick<Store, 'tasks'>
+  /** The registered nodes as they are now. */
+  readonly readNodes: () => Promise<readonly NodeRecord[]>
+  readonly catalog: Catalog
+  readonly log: EngineLog
+}
+
+export type Planned = { readonly event: TaskEvent; readonly graph: ActionGraph | null }
+
+/**
+ * The event that follows: `taskPlanned` with its graph, or `taskEnded` when the plan was right at its acceptance and no longer is (other catalog, fewer
+ * nodes), or when the graph is not the one that was previewed. `plan`: JSON text as stored.
+ * @throws STORE_UNAVAILABLE
+ */
+export async function planTask({ store, readNodes, catalog, log }: PlanningParts, summary: TaskSummary, plan: string, previewDigest: string | null): Promise<Planned> {
+  const [nodes, placement] = await Promise.all([readNodes(), store.tasks.readPlacement(summary.project, summary.deployment)])
+  let built: Parsed<ActionGraph>
+  try {
+    built = buildFromText(plan, summary.kind, { catalog, nodes, placement })
+  } catch (error) {
+    // The same plan would fail the same way each time: better an end that says so than a task that stands still.
+    log.error({ err: error, taskId: summary.id }, 'planning failed because of a defect')
+    return { event: { type: 'taskEnded', outcome: 'failed', reason: 'planning failed because of a defect in Lichen; the log of the engine has the details', failure: { code: 'INTERNAL', message: 'planning failed' } }, graph: null }
+  }
+  if (!built.ok) {
+    const reason = `the plan no longer fits: ${built.problems[0]?.message ?? ''}${built.problems.length > 1 ? ` (and ${built.problems.length - 1} more)` : ''}`
+    return { event: { type: 'taskEnded', outcome: 'rejected', reason, failure: { code: 'TASK_PLAN_REJECTED', message: reason }, problems: built.problems }, graph: null }
+  }
+  const graph = built.value
+  if (previewDigest !== null && graph.digest !== previewDigest) {
+    const reason = 'the inputs of the preview have moved since it was made: plan, catalog or nodes differ'
+    return { event: { type: 'taskEnded', outcome: 'rejected', reason, failure: { code: 'PREVIEW_MOVED', message: reason }, problems: [{ code: 'PREVIEW_MOVED', path: 'previewDigest', message: `the preview had the digest ${previewDigest}, the graph has ${graph.digest}` }] }, graph: null }
+  }
+  return { event: { type: 'taskPlanned', graphDigest: graph.digest, actionCount: graph.actions.length }, graph }
+}
+
+function buildFromText(plan: string, kind: TaskKind, input: Omit<Parameters<typeof buildGraph>[0], 'plan' | 'kind'>): Parsed<ActionGraph> {
+  const parsed = parsePlan(plan)
+  return parsed.ok ? buildGraph({ ...input, plan: parsed.value, kind }) : parsed
+}

@@ -1,0 +1,386 @@
+/**
+ * Drives one task that this engine owns: decides, records the intent, acts, records what came back. Owns the task's view, its inbox of results, its
+ * timer, and the one append under way.
+ *
+ * Invariants:
+ * 1. an order goes out only after its `actionSent` is durable, and a result is acknowledged only after its `actionEnded` is;
+ * 2. one append is under way at most; while it is, the view is ahead of the store, and nobody acts on it;
+ * 3. when an append did not go through, the view is folded again from the store: nothing is patched;
+ * 4. an order that was sent and has no answer is sent again on each new stream of its node, unless the node says it is running; the node's journal
+ *    makes the second one harmless. Never once its result was received here;
+ * 5. after `stop`, or when another engine has the lease, nothing is sent and nothing recorded.
+ */
+import { type Action, type ActionId, applyEvent, buildEngineResult, buildTaskView, decide, type Decision, expiryOf, LichenError, nextWakeup, type NodeId, summarizeTask, type TaskEvent, type TaskId, type TaskLimits, type TrackedTask, type World } from '@lichen/core'
+import { type AttemptKey, attemptKeyText, type OrderSigner } from '@lichen/protocol'
+import type { Append, AppendAnswer, Lease, Store } from '@lichen/store'
+import type { EngineLog } from '../engine-log.js'
+import type { Session } from '../gateway/session.js'
+import type { EngineMetrics } from '../metrics.js'
+import type { Sealer } from '../sealer.js'
+import type { AttemptReport } from './attempt-report.js'
+import { buildCancelMessage, buildOrderMessage } from './dispatch.js'
+import type { Planned } from './plan-task.js'
+import { type ResolvedCommands, resolveCommands } from './references.js'
+import { openTaskSecrets, type TaskSecrets } from './task-secrets.js'
+
+export interface TaskDriverParts {
+  readonly lease: Lease
+  /** Name of this engine. */
+  readonly engine: string
+  readonly store: Pick<Store, 'tasks' | 'secrets'>
+  readonly sealer: Sealer
+  readonly signer: OrderSigner
+  readonly world: World
+  readonly findSession: (node: NodeId) => Session | undefined
+  readonly plan: (summary: NonNullable<Awaited<ReturnType<Store['tasks']['read']>>>['summary'], plan: string, previewDigest: string | null) => Promise<Planned>
+  readonly limits: TaskLimits
+  readonly now: () => number
+  readonly log: EngineLog
+  readonly metrics: EngineMetrics
+  /** Called once, when there is nothing more to drive: the task has ended, or another engine has the lease. */
+  readonly finished: (driver: TaskDriver, how: 'ended' | 'lost') => void
+}
+
+export interface TaskDriver {
+  readonly task: TaskId
+  /** Highest event known to be durable; 0 before the first read. */
+  readonly seq: number
+  /** There may be events of others: a cancel, a retry. */
+  refresh(): void
+  /** Something changed in the world: a node came, went, was cordoned. */
+  wake(): void
+  /** A node has a new stream. */
+  connected(): void
+  report(report: AttemptReport): void
+  /** Whether the attempt is one of this node. Undefined while the task is being read. */
+  isOwn(node: NodeId, key: AttemptKey): boolean | undefined
+  /** Stops driving at once; resolves when nothing is under way any more. */
+  stop(): Promise<void>
+}
+
+/** What one append carries and what follows once it is durable. */
+interface Round {
+  readonly at: number
+  readonly expectedSeq: number
+  readonly events: TaskEvent[]
+  readonly sends: { readonly action: Action; readonly attempt: number; readonly expiresAt: number; readonly commands: ResolvedCommands }[]
+  readonly cancels: Extract<Decision, { type: 'cancel' }>[]
+  /** How many reports of the inbox are answered by it. */
+  readonly reports: number
+  graph: Append['graph']
+}
+
+// Events of one append; a round that has more goes on after it. Bounds the transaction and what is lost when it does not go through.
+const eventsAtOnce = 4_000
+const backoffMs = [50, 200, 1_000, 5_000, 15_000]
+
+/** A driver that begins at once. */
+export function startTaskDriver(parts: TaskDriverParts): TaskDriver {
+  const { lease, engine, store, sealer, signer, world, findSession, limits, now, log, metrics } = parts
+  const { task, epoch } = lease
+  const inbox: AttemptReport[] = []
+  /** Attempts whose result stands in the inbox. */
+  const answered = new Set<string>()
+  /** The stream that an attempt's order, or its cancel, went out on last. */
+  const dispatched = new Map<string, number>()
+  const cancelled = new Map<string, number>()
+  let view: TrackedTask | undefined
+  let secrets: TaskSecrets | undefined
+  /** What planning gave, until it is recorded. */
+  let planned: Planned | undefined
+  let durableSeq = 0
+  let mustLoad = true
+  let mustRefresh = false
+  let mustDispatch = true
+  let hasClaimed = false
+  let isAwake = true
+  let isStopped = false
+  let failures = 0
+  let running: Promise<void> | undefined
+  let timer: NodeJS.Timeout | undefined
+  let timerAt = Number.POSITIVE_INFINITY
+  let pause: { readonly end: () => void } | undefined
+
+  const driver: TaskDriver = {
+    task,
+    get seq() {
+      return durableSeq
+    },
+    refresh() {
+      mustRefresh = true
+      start()
+    },
+    wake() {
+      isAwake = true
+      start()
+    },
+    connected() {
+      mustDispatch = true
+      start()
+    },
+    report(report) {
+      inbox.push(report)
+      answered.add(attemptKeyText(report.key))
+      start()
+    },
+    isOwn(node, key) {
+      const vertex = view?.index.byId.get(key.actionId as ActionId)
+      if (view === undefined || view.graph === null) return undefined
+      return vertex !== undefined && vertex.action.node === node && key.attempt >= 1 && key.attempt <= vertex.view.attempt
+    },
+    async stop() {
+      isStopped = true
+      clearTimeout(timer)
+      pause?.end()
+      await running
+    },
+  }
+
+  /** Begins a run in a later turn of the event loop, so that all messages that came in this turn go into one round. */
+  function start(): void {
+    if (running !== undefined || isStopped) return
+    running = new Promise<void>((resolve) => setImmediate(resolve)).then(run).finally(() => {
+      running = undefined
+      if (hasWork()) start()
+      else armTimer()
+    })
+  }
+
+  const hasWork = (): boolean => !isStopped && (isAwake || mustLoad || mustRefresh || mustDispatch || inbox.length > 0)
+
+  async function run(): Promise<void> {
+    while (hasWork()) {
+      isAwake = false
+      try {
+        await step()
+        failures = 0
+      } catch (error) {
+        await recover(error)
+      }
+    }
+  }
+
+  async function step(): Promise<void> {
+    if (mustLoad) await load()
+    else if (mustRefresh) await readNewEvents()
+    if (view === undefined || isStopped) return
+    if (view.state === 'ended') return end()
+    const round = await buildRound(view)
+    if (isStopped) return
+    if (round.events.length > 0) await appendRound(round)
+    else await complete(round)
+  }
+
+  /** Whatever went wrong: what was not recorded is decided again from what is in the store. */
+  async function recover(error: unknown): Promise<void> {
+    mustLoad = true
+    mustDispatch = true
+    isAwake = true
+    const waitMs = backoffMs[Math.min(failures, backoffMs.length - 1)] ?? 0
+    failures += 1
+    const isOutage = error instanceof LichenError && error.entry.kind === 'unavailable'
+    if (isOutage) log.warn({ err: error, taskId: task, waitMs }, 'a task stands still until the store answers')
+    else log.error({ err: error, taskId: task, waitMs }, 'a task cannot be driven because of a defect; trying again')
+    await new Promise<void>((resolve) => {
+      const until = setTimeout(resolve, waitMs)
+      pause = { end: () => (clearTimeout(until), resolve()) }
+    })
+    pause = undefined
+  }
+
+  async function load(): Promise<void> {
+    mustLoad = false
+    mustRefresh = false
+    const [row, events] = await Promise.all([store.tasks.read(task), store.tasks.readEvents(task, 0)])
+    if (row === undefined) return lose('it is not in the store any more')
+    // Planned between the two reads? Then the graph is older than the events, and the next try has both.
+    const loaded = buildTaskView(events, row.graph)
+    view = loaded
+    durableSeq = loaded.seq
+    if (loaded.graph !== null) secrets ??= await openTaskSecrets(store.secrets, sealer, task, loaded.graph)
+    if (loaded.graph === null && loaded.state === 'accepted') planned = await parts.plan(row.summary, row.plan, loaded.previewDigest)
+  }
+
+  async function readNewEvents(): Promise<void> {
+    mustRefresh = false
+    for (const recorded of await store.tasks.readEvents(task, durableSeq)) {
+      if (view === undefined) return
+      applyEvent(view, recorded)
+      durableSeq = recorded.seq
+      log.info({ taskId: task, event: recorded.event.type }, 'somebody else recorded an event of this task')
+    }
+  }
+
+  async function buildRound(current: TrackedTask): Promise<Round> {
+    const at = now()
+    const round: Round = { at, expectedSeq: current.seq, events: [], sends: [], cancels: [], reports: inbox.length, graph: undefined }
+    const reports = inbox.slice(0, round.reports)
+    // Before the result that they belong to is recorded: an action that comes after may need them.
+    for (const report of reports) if (Object.keys(report.secretOutputs).length > 0 && isLive(current, report)) await secrets?.keepOutputs(report.key.actionId as ActionId, report.secretOutputs)
+    if (!hasClaimed) record(current, round, { type: 'taskClaimed', engine, epoch })
+    if (planned !== undefined && current.graph === null && current.state === 'accepted') {
+      const { event, graph } = planned
+      if (graph !== null) {
+        secrets = await openTaskSecrets(store.secrets, sealer, task, graph)
+        round.graph = graph
+      }
+      record(current, round, event)
+    }
+    for (const report of reports) {
+      if (isLive(current, report)) record(current, round, { type: 'actionEnded', action: report.key.actionId as ActionId, attempt: report.key.attempt, result: report.result })
+      else log.warn({ taskId: task, actionId: report.key.actionId, nodeId: report.node, attempt: report.key.attempt, outcome: report.result.outcome }, 'a result that nobody waits for any more; it is dropped')
+    }
+    decideAll(current, round)
+    return round
+  }
+
+  /** Whether the report speaks of the live attempt and comes from its node. */
+  function isLive(current: TrackedTask, { node, key }: AttemptReport): boolean {
+    const vertex = current.index.byId.get(key.actionId as ActionId)
+    return vertex !== undefined && vertex.view.state === 'sent' && vertex.view.attempt === key.attempt && vertex.action.node === node
+  }
+
+  function record(current: TrackedTask, round: Round, event: TaskEvent): void {
+    applyEvent(current, { seq: current.seq + 1, at: round.at, event }, round.graph ?? null)
+    round.events.push(event)
+  }
+
+  function decideAll(current: TrackedTask, round: Round): void {
+    for (;;) {
+      const before = round.events.length
+      for (const decision of decide(current, world, round.at, limits)) {
+        if (decision.type === 'record') record(current, round, decision.event)
+        else if (decision.type === 'send') recordSend(current, round, decision)
+        else if (!round.cancels.some((cancel) => cancel.action === decision.action)) round.cancels.push(decision)
+      }
+      if (round.events.length === before) return
+      if (round.events.length < eventsAtOnce) continue
+      isAwake = true
+      return
+    }
+  }
+
+  function recordSend(current: TrackedTask, round: Round, { action, attempt, deadline, expiresAt }: Extract<Decision, { type: 'send' }>): void {
+    const commands = resolveCommands(action, (reference) => secrets?.find(reference, current))
+    if (!commands.ok) {
+      const { code, message } = commands.failure
+      return record(current, round, { type: 'actionEnded', action: action.id, attempt, result: buildEngineResult('failed', code, message, round.at) })
+    }
+    record(current, round, { type: 'actionSent', action: action.id, attempt, node: action.node, epoch, deadline })
+    round.sends.push({ action, attempt, expiresAt, commands: commands.value })
+  }
+
+  async function appendRound(round: Round): Promise<void> {
+    const { at, expectedSeq, events, graph } = round
+    const startedAt = performance.now()
+    const [answer] = await store.tasks.append([{ task, expectedSeq, epoch, events, at, summary: summarizeTask(view as TrackedTask), ...(graph === undefined ? {} : { graph }) }])
+    metrics.appendSeconds.observe((performance.now() - startedAt) / 1000)
+    return settle(round, answer ?? 'conflict')
+  }
+
+  async function settle(round: Round, answer: AppendAnswer): Promise<void> {
+    if (answer === 'fenced') return lose('another engine has the lease')
+    if (answer === 'conflict') {
+      log.debug({ taskId: task, expectedSeq: round.expectedSeq }, 'somebody else recorded an event first; deciding again')
+      mustLoad = true
+      return
+    }
+    durableSeq = round.expectedSeq + round.events.length
+    hasClaimed = true
+    planned = undefined
+    count(round)
+    await complete(round)
+  }
+
+  /** What follows once the round is durable. */
+  async function complete(round: Round): Promise<void> {
+    for (const report of inbox.splice(0, round.reports)) {
+      answered.delete(attemptKeyText(report.key))
+      report.acknowledge()
+    }
+    if (isStopped) return
+    for (const { action, attempt, expiresAt, commands } of round.sends) send(action, attempt, expiresAt, commands)
+    if (round.sends.length > 0) metrics.dispatchSeconds.observe((now() - round.at) / 1000)
+    if (mustDispatch) dispatchMissing()
+    for (const { action, attempt, reason } of round.cancels) sendCancel(action, attempt, reason)
+    if (view?.state === 'ended') end()
+  }
+
+  function send(action: Action, attempt: number, expiresAt: number, commands: ResolvedCommands): void {
+    const session = findSession(action.node)
+    const key = attemptKeyText({ taskId: task, actionId: action.id, attempt })
+    if (session === undefined || !session.send({ $case: 'order', value: buildOrderMessage({ task, action, attempt, epoch, expiresAt }, commands, signer) })) return
+    dispatched.set(key, session.id)
+    metrics.ordersSent.inc()
+    log.debug({ taskId: task, actionId: action.id, nodeId: action.node, attempt }, 'order sent')
+  }
+
+  /** Sends the orders that are out by the record and did not go out on the present stream of their node. */
+  function dispatchMissing(): void {
+    mustDispatch = false
+    if (view === undefined || view.state !== 'running') return
+    for (const { action, view: state } of view.index.deadlines.values()) {
+      const key = attemptKeyText({ taskId: task, actionId: action.id, attempt: state.attempt })
+      const session = findSession(action.node)
+      if (session === undefined || dispatched.get(key) === session.id || session.running.has(key) || answered.has(key)) continue
+      const commands = resolveCommands(action, (reference) => secrets?.find(reference, view as TrackedTask))
+      if (!commands.ok) log.error({ taskId: task, actionId: action.id, reason: commands.failure.message }, 'an order cannot be sent again: a value is gone')
+      else send(action, state.attempt, expiryOf(state.deadline ?? 0, action, limits), commands.value)
+    }
+  }
+
+  function sendCancel(action: Action, attempt: number, reason: string): void {
+    const session = findSession(action.node)
+    const key = attemptKeyText({ taskId: task, actionId: action.id, attempt })
+    if (session === undefined || cancelled.get(key) === session.id) return
+    if (session.send({ $case: 'cancel', value: buildCancelMessage(task, action, attempt, epoch, reason, signer) })) cancelled.set(key, session.id)
+  }
+
+  function count(round: Round): void {
+    for (const event of round.events) {
+      if (event.type === 'actionEnded') {
+        const key = attemptKeyText({ taskId: task, actionId: event.action, attempt: event.attempt })
+        dispatched.delete(key)
+        cancelled.delete(key)
+        metrics.actionsEnded.inc({ outcome: event.result.outcome })
+        const sentAt = view?.actions.get(event.action)?.sentAt
+        if (typeof sentAt === 'number') metrics.attemptSeconds.observe((round.at - sentAt) / 1000)
+      } else if (event.type === 'taskEnded') metrics.tasksEnded.inc({ outcome: event.outcome })
+      if (event.type === 'taskPlanned') log.info({ taskId: task, actions: event.actionCount, graphDigest: event.graphDigest }, 'a task is planned')
+      if (event.type === 'taskEnded') log.info({ taskId: task, outcome: event.outcome, reason: event.reason }, 'a task ended')
+    }
+  }
+
+  function end(): void {
+    for (const report of inbox.splice(0)) report.acknowledge()
+    finish('ended')
+  }
+
+  function lose(why: string): void {
+    log.warn({ taskId: task, epoch, why }, 'a task is not driven here any more')
+    finish('lost')
+  }
+
+  function finish(how: 'ended' | 'lost'): void {
+    if (isStopped) return
+    isStopped = true
+    clearTimeout(timer)
+    parts.finished(driver, how)
+  }
+
+  function armTimer(): void {
+    if (isStopped || view === undefined) return
+    const at = nextWakeup(view, world, now(), limits)
+    if (at === undefined || at >= timerAt) return
+    clearTimeout(timer)
+    timerAt = at
+    // setTimeout counts in 32 bits; waking early decides nothing and arms it again.
+    timer = setTimeout(() => {
+      timerAt = Number.POSITIVE_INFINITY
+      driver.wake()
+    }, Math.min(2_147_483_647, Math.max(1, at - now())))
+  }
+
+  start()
+  return driver
+}

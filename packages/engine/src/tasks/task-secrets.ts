@@ -1,0 +1,61 @@
+/**
+ * The values that one task's references stand for. Owns copies in memory while the task is driven; in the store they stand sealed: secrets of the
+ * deployment under `deployment/<project>/<deployment>`, made once, and secret outputs under `task/<id>`, replaced when an action runs again.
+ */
+import { randomInt } from 'node:crypto'
+import type { ActionGraph, ActionId, Reference, SecretRequirement, TaskId, TrackedTask } from '@lichen/core'
+import type { SecretStore } from '@lichen/store'
+import { type Sealer, sealContext } from '../sealer.js'
+import type { ReferencedValue } from './references.js'
+
+export interface TaskSecrets {
+  /** What the reference stands for; plain outputs come from the results in `task`. Undefined when there is no such value. */
+  find(reference: Reference, task: TrackedTask): ReferencedValue | undefined
+  /** Keeps secret outputs of an action. Durable when it returns. */
+  keepOutputs(action: ActionId, outputs: Readonly<Record<string, string>>): Promise<void>
+}
+
+const alphabet = 'abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789'
+
+/** A secret of so many characters from a-z A-Z 0-9, each as likely as any other (`randomInt` rejects what would bias it). */
+const makeSecret = (length: number): string => Array.from({ length }, () => alphabet[randomInt(alphabet.length)]).join('')
+
+/** The values of this task. Secrets of the deployment that are missing are made and stored first. */
+export async function openTaskSecrets(secrets: SecretStore, sealer: Sealer, task: TaskId, graph: ActionGraph): Promise<TaskSecrets> {
+  const ofDeployment = await readDeploymentSecrets(secrets, sealer, `deployment/${graph.project}/${graph.deployment}`, graph.secrets)
+  const outputScope = `task/${task}`
+  const outputs = await openScope(secrets, sealer, outputScope)
+  return {
+    find(reference, view) {
+      if (reference.kind === 'secret') return asSecret(ofDeployment.get(reference.name))
+      const secret = outputs.get(`${reference.action}#${reference.name}`)
+      if (secret !== undefined) return asSecret(secret)
+      const plain = view.actions.get(reference.action as ActionId)?.result?.outputs[reference.name]
+      return plain === undefined ? undefined : { value: plain, isSecret: false }
+    },
+    async keepOutputs(action, values) {
+      await Promise.all(
+        Object.entries(values).map(([output, value]) => {
+          const name = `${action}#${output}`
+          outputs.set(name, value)
+          return secrets.putSecret({ scope: outputScope, name, sealed: sealer.seal(Buffer.from(value), sealContext(outputScope, name)) })
+        }),
+      )
+    },
+  }
+}
+
+const asSecret = (value: string | undefined): ReferencedValue | undefined => (value === undefined ? undefined : { value, isSecret: true })
+
+async function readDeploymentSecrets(secrets: SecretStore, sealer: Sealer, scope: string, wanted: readonly SecretRequirement[]): Promise<ReadonlyMap<string, string>> {
+  if (wanted.length === 0) return new Map()
+  const found = await openScope(secrets, sealer, scope)
+  const missing = wanted.filter(({ name }) => !found.has(name))
+  if (missing.length === 0) return found
+  await secrets.putSecretsIfAbsent(missing.map(({ name, length }) => ({ scope, name, sealed: sealer.seal(Buffer.from(makeSecret(length)), sealContext(scope, name)) })))
+  // Read back: another task of the deployment may have been first.
+  return openScope(secrets, sealer, scope)
+}
+
+const openScope = async (secrets: SecretStore, sealer: Sealer, scope: string): Promise<Map<string, string>> =>
+  new Map((await secrets.readSecrets(scope)).map(({ name, sealed }) => [name, sealer.open(sealed, sealContext(scope, name)).toString('utf8')]))
