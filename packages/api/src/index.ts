@@ -1,1 +1,5 @@
-export {}
+export { buildApi, type ApiInput } from './api.js'
+export { startAnnouncer, type Announcer, type AnnouncerOptions } from './announcer.js'
+export { bootstrapAdminToken, digestOfToken, makeApiToken } from './auth/api-token.js'
+export type { ApiLog } from './api-log.js'
+export type { ApiLimits } from './limits.js'

@@ -1,0 +1,27 @@
+/** Whether a plan makes sense on these nodes, and what it comes to. */
+import { buildGraph, checkPlan, LichenError, type ActionGraph, type Parsed, type Plan, type Problem, type TaskKind } from '@lichen/core'
+import type { Context } from '../context.js'
+
+/** Every problem of the plan with this catalog and these nodes. A problem is never reported because of an old list of nodes. */
+export async function findPlanProblems({ catalog, nodes }: Pick<Context, 'catalog' | 'nodes'>, plan: Plan): Promise<readonly Problem[]> {
+  const problems = checkPlan(plan, catalog, await nodes.readRecent())
+  return problems.length === 0 ? problems : checkPlan(plan, catalog, await nodes.readFresh())
+}
+
+/** The graph of the plan as an engine would build it now: same nodes as before where the deployment has some. */
+export async function buildGraphNow({ store, catalog, nodes }: Pick<Context, 'store' | 'catalog' | 'nodes'>, plan: Plan, kind: TaskKind): Promise<Parsed<ActionGraph>> {
+  const { project, deployment } = nameDeployment(plan)
+  const [placement, records] = await Promise.all([store.tasks.readPlacement(project, deployment), nodes.readFresh()])
+  return buildGraph({ plan, catalog, nodes: records, placement, kind })
+}
+
+/** Which deployment the plan belongs to. */
+export const nameDeployment = (plan: Plan): { readonly project: string; readonly deployment: string } => ({ project: plan.metadata.project ?? 'default', deployment: plan.metadata.name })
+
+/** @throws PREVIEW_MOVED when the graph of now is not the one that was looked at */
+export async function checkPreview(context: Pick<Context, 'store' | 'catalog' | 'nodes'>, plan: Plan, kind: TaskKind, previewDigest: string): Promise<void> {
+  const graph = await buildGraphNow(context, plan, kind)
+  if (graph.ok && graph.value.digest === previewDigest) return
+  const found = graph.ok ? `the same preview now has the digest ${graph.value.digest}` : 'the plan cannot be planned any more'
+  throw new LichenError('PREVIEW_MOVED', `previewDigest ${previewDigest}: ${found}; the plan, the catalog, the nodes or their facts have changed`, graph.ok ? {} : { problems: graph.problems })
+}

@@ -1,0 +1,38 @@
+import { Type } from '@sinclair/typebox'
+import { LichenError } from '@lichen/core'
+import type { Api } from '../../api.js'
+import type { Context } from '../../context.js'
+import { problemAnswers } from '../../problem/problem-document.js'
+import { Named, Time } from '../../schema/fields.js'
+
+export const DeadLetterSchema = Type.Object(
+  {
+    id: Type.String(),
+    queue: Type.String({ description: 'The queue it was on.' }),
+    body: Type.String({ description: 'The message as it was published.' }),
+    reason: Type.String({ description: 'Why it was put aside.' }),
+    diedAt: Time('When it was put aside.'),
+  },
+  { $id: 'DeadLetter', description: 'A message that could not be read or was given out too often.' },
+)
+const Query = Type.Object({ limit: Type.Integer({ minimum: 1, maximum: 1000, default: 100, description: 'How many at most.' }) }, { additionalProperties: false })
+const Params = Type.Object({ id: Type.String({ minLength: 1, maxLength: 200, description: 'Id of a dead letter.' }) })
+
+/** Registers GET /v1/dead-letters and POST /v1/dead-letters/{id}/replay. */
+export function registerDeadLetters(app: Api, { broker, audit }: Context): void {
+  app.get(
+    '/dead-letters',
+    { schema: { operationId: 'listDeadLetters', tags: ['operations'], summary: 'List messages that were put aside, oldest first', querystring: Query, response: { 200: Type.Object({ items: Type.Array(Named(DeadLetterSchema)) }, { description: 'Dead letters.' }), ...problemAnswers(400) } } },
+    async (request) => ({ items: [...(await broker.listDeadLetters(request.query.limit))] }),
+  )
+  app.post(
+    '/dead-letters/:id/replay',
+    { schema: { operationId: 'replayDeadLetter', tags: ['operations'], summary: 'Put a dead letter back on its queue', params: Params, response: { 204: { type: 'null', description: 'It is on its queue again.' }, ...problemAnswers(400, 404) } } },
+    async (request, reply) => {
+      const { id } = request.params
+      if (!(await broker.replayDeadLetter(id))) throw new LichenError('REQUEST_NOT_FOUND', `there is no dead letter ${id}`)
+      await audit.append(request, 'replay dead letter', id)
+      return reply.code(204).send(null as never)
+    },
+  )
+}

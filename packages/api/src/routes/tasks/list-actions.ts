@@ -1,0 +1,85 @@
+import { Type, type Static } from '@sinclair/typebox'
+import { taskId, waitingFor, type ActionState, type NodeId, type NodeRecord, type TrackedTask } from '@lichen/core'
+import type { Api } from '../../api.js'
+import type { Context } from '../../context.js'
+import { problemAnswers } from '../../problem/problem-document.js'
+import { Choice, Named, NameText, NodeIdText, TaskParams } from '../../schema/fields.js'
+import { linkNext, pageQuery, PageSchema } from '../../schema/page.js'
+import { actionStates, ActionSchema } from './task-schemas.js'
+import { unknownTask } from './unknown-task.js'
+
+const Query = Type.Object(
+  {
+    ...pageQuery(100, 1000),
+    state: Type.Optional(Choice(actionStates, 'Only actions in this state.')),
+    node: Type.Optional(Type.Unsafe<string>({ ...NodeIdText, description: 'Only actions on this node.' })),
+    component: Type.Optional(NameText('Only actions of this component.')),
+    action: Type.Optional(Type.String({ minLength: 1, maxLength: 400, description: 'Only the action with this id.' })),
+  },
+  { additionalProperties: false },
+)
+type Filter = Omit<Static<typeof Query>, 'limit' | 'after'>
+
+/** Registers GET /v1/tasks/{id}/actions. */
+export function registerListActions(app: Api, { views, nodes, now }: Context): void {
+  app.get(
+    '/tasks/:id/actions',
+    {
+      schema: {
+        operationId: 'listActions',
+        tags: ['tasks'],
+        summary: 'List the actions of a task with their results',
+        description: 'In the order of the action graph: each action after those it depends on. Empty before the task is planned.',
+        params: TaskParams,
+        querystring: Query,
+        response: { 200: PageSchema(Named(ActionSchema), 'A page of actions.'), ...problemAnswers(400, 404) },
+      },
+    },
+    async (request, reply) => {
+      const records = new Map((await nodes.readRecent()).map((node) => [node.id, node]))
+      const reading = await views.read(taskId(request.params.id))
+      if (reading === undefined) throw unknownTask(request.params.id)
+      const { limit, after, ...filter } = request.query
+      const { items, hasMore } = selectActions(reading.view, filter, after, limit)
+      const last = items.at(-1)
+      return {
+        items: items.map((vertex) => describeAction(reading.view, vertex, records, now())),
+        next: linkNext(request, reply, hasMore && last !== undefined ? last.action.id : null),
+      }
+    },
+  )
+}
+
+type Vertex = TrackedTask['index']['vertices'][number]
+
+/** The graph of a task never changes, so the id of an action is a cursor that stays. */
+function selectActions({ index }: TrackedTask, filter: Filter, after: string | undefined, limit: number): { readonly items: readonly Vertex[]; readonly hasMore: boolean } {
+  const start = after === undefined ? 0 : (index.byId.get(after as never)?.position ?? index.vertices.length) + 1
+  const items: Vertex[] = []
+  for (let at = start; at < index.vertices.length; at++) {
+    const vertex = index.vertices[at]!
+    if (!isWanted(vertex, filter)) continue
+    if (items.length === limit) return { items, hasMore: true }
+    items.push(vertex)
+  }
+  return { items, hasMore: false }
+}
+
+function isWanted({ action, view }: Vertex, filter: Filter): boolean {
+  return (
+    (filter.state === undefined || view.state === (filter.state satisfies ActionState)) &&
+    (filter.node === undefined || action.node === filter.node) &&
+    (filter.component === undefined || action.component === filter.component) &&
+    (filter.action === undefined || action.id === filter.action)
+  )
+}
+
+function describeAction(task: TrackedTask, { action, view }: Vertex, nodes: ReadonlyMap<NodeId, NodeRecord>, at: number): Static<typeof ActionSchema> {
+  return {
+    id: action.id, component: action.component, name: action.name, node: action.node, mode: action.mode,
+    state: view.state, attempt: view.attempt, sentAt: view.sentAt, deadline: view.deadline, notBefore: view.notBefore, endedAt: view.endedAt, reason: view.reason,
+    after: [...action.after], timeoutMs: action.timeoutMs,
+    waitingFor: waitingFor(task, action.id, nodes, at),
+    result: view.result as Static<typeof ActionSchema>['result'],
+  }
+}

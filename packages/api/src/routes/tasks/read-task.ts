@@ -1,0 +1,67 @@
+import type { Static } from '@sinclair/typebox'
+import { taskId, waitingFor, type NodeId, type NodeRecord, type TaskId } from '@lichen/core'
+import type { Api } from '../../api.js'
+import type { Context } from '../../context.js'
+import { problemAnswers } from '../../problem/problem-document.js'
+import { Named, TaskParams } from '../../schema/fields.js'
+import type { TaskReading } from '../../tail/task-views.js'
+import { TaskDetailSchema } from './task-schemas.js'
+import { unknownTask } from './unknown-task.js'
+
+// What a person looks at before asking for the list of actions.
+const waitingShown = 20
+
+/** Registers GET /v1/tasks/{id}. */
+export function registerReadTask(app: Api, { views, nodes, now }: Context): void {
+  app.get(
+    '/tasks/:id',
+    {
+      schema: {
+        operationId: 'readTask',
+        tags: ['tasks'],
+        summary: 'Read a task: state, progress, what it waits for, why it ended',
+        params: TaskParams,
+        response: { 200: Named(TaskDetailSchema), ...problemAnswers(400, 404) },
+      },
+    },
+    async (request) => {
+      const records = new Map((await nodes.readRecent()).map((node) => [node.id, node]))
+      const id = taskId(request.params.id)
+      const reading = await views.read(id)
+      if (reading === undefined) throw unknownTask(id)
+      return describeTask(id, reading, records, now())
+    },
+  )
+}
+
+function describeTask(id: TaskId, { view, accepted, startedAt, updatedAt }: TaskReading, nodes: ReadonlyMap<NodeId, NodeRecord>, at: number): Static<typeof TaskDetailSchema> {
+  const counts = Object.fromEntries(Object.entries(view.counts).filter(([, count]) => count > 0))
+  return {
+    id, kind: view.kind, project: accepted.project, deployment: accepted.deployment, state: view.state, outcome: view.outcome, reason: view.reason, counts, seq: view.seq,
+    createdAt: view.acceptedAt, updatedAt,
+    by: accepted.by, planDigest: accepted.planDigest, previewDigest: view.previewDigest, graphDigest: view.graph?.digest ?? null, actionCount: view.actions.size,
+    failure: view.failure, problems: [...view.problems],
+    waitingFor: waitingFor(view, null, nodes, at),
+    waiting: view.state === 'ended' ? [] : listWaiting(view, nodes, at),
+    waitingCount: view.counts.pending + view.counts.sent + view.counts.waitingRetry,
+    timing: { acceptedAt: view.acceptedAt, startedAt, endedAt: view.endedAt, durationMs: Math.max(0, (view.endedAt ?? at) - view.acceptedAt) },
+  }
+}
+
+/** Actions that wait, those at work first, then those whose turn it is, then those that come after others; each in the order of the graph. */
+function listWaiting(view: TaskReading['view'], nodes: ReadonlyMap<NodeId, NodeRecord>, at: number): Static<typeof TaskDetailSchema>['waiting'] {
+  const ranks: TaskReading['view']['index']['vertices'][number][][] = [[], [], []]
+  for (const vertex of view.index.vertices) {
+    const { state } = vertex.view
+    const rank = state === 'sent' || state === 'waitingRetry' ? 0 : state !== 'pending' ? undefined : vertex.blockers === 0 ? 1 : 2
+    if (rank !== undefined && ranks[rank]!.length < waitingShown) ranks[rank]!.push(vertex)
+    if (ranks[0]!.length === waitingShown) break
+  }
+  return ranks
+    .flat()
+    .slice(0, waitingShown)
+    .flatMap(({ view: action }) => {
+      const waiting = waitingFor(view, action.id, nodes, at)
+      return waiting === null ? [] : [{ action: action.id, node: action.node, state: action.state, ...waiting }]
+    })
+}

@@ -1,0 +1,137 @@
+/** What the API says of tasks, actions and events. */
+import { Type, type Static } from '@sinclair/typebox'
+import type { TaskId } from '@lichen/core'
+import type { TaskSummary } from '@lichen/store'
+import { Choice, OrNull, Time } from '../../schema/fields.js'
+
+export const taskStates = ['accepted', 'running', 'cancelling', 'ended'] as const
+export const actionStates = ['pending', 'sent', 'waitingRetry', 'skipped', 'succeeded', 'failed', 'timedOut', 'cancelled', 'unknown'] as const
+export const KindField = Choice(['apply', 'check', 'destroy'], '`apply` makes it so, `check` says what would change, `destroy` takes it away.')
+const OutcomeField = Choice(['succeeded', 'failed', 'timedOut', 'cancelled', 'unknown'], 'How it ended; `unknown`: it cannot be known whether the effect happened.')
+
+export const FailureSchema = Type.Object(
+  { code: Type.String({ description: 'Code for machines.' }), message: Type.String(), command: Type.Optional(Type.String({ description: 'The command that did not succeed.' })) },
+  { description: 'What went wrong.' },
+)
+
+const summaryFields = {
+  id: Type.String(),
+  kind: KindField,
+  project: Type.String(),
+  deployment: Type.String(),
+  state: Choice(taskStates, 'Where in its life the task is.'),
+  outcome: OrNull(Choice(['succeeded', 'failed', 'cancelled', 'rejected'], 'How it ended; null before.')),
+  reason: Type.String({ description: 'In words: why it ended so, or what it does.' }),
+  counts: Type.Record(Type.String(), Type.Integer(), { description: 'Number of actions by state; empty before the task is planned.', examples: [{ pending: 2, sent: 1, succeeded: 9 }] }),
+  seq: Type.Integer({ description: 'Sequence number of the newest event.' }),
+  createdAt: Time('When it was accepted.'),
+  updatedAt: Time('When its newest event was recorded.'),
+}
+
+export const TaskSchema = Type.Object(summaryFields, { $id: 'Task', description: 'A task: one run of a plan.' })
+
+export const WaitingSchema = Type.Object(
+  {
+    reason: Type.String({ description: 'Why it waits, in words.' }),
+    since: Time('Since when.'),
+    until: OrNull(Type.Integer(), 'When the wait ends by itself, milliseconds since the epoch; null when only a person can end it.'),
+    owner: Type.String({ description: 'Who can help: `engine`, `operator`, `node <id>`.' }),
+  },
+  { description: 'What it waits for.' },
+)
+
+export const TaskDetailSchema = Type.Object(
+  {
+    ...summaryFields,
+    by: Type.String({ description: 'Who submitted it.' }),
+    planDigest: Type.String(),
+    previewDigest: OrNull(Type.String(), 'The preview that it must be equal to, if one was named.'),
+    graphDigest: OrNull(Type.String(), 'Digest of its action graph; null before it is planned.'),
+    actionCount: Type.Integer({ description: 'Number of actions; 0 before it is planned.' }),
+    failure: OrNull(FailureSchema, 'The first failure, of a task that did not succeed.'),
+    problems: Type.Array(Type.Ref('Problem#'), { description: 'Of a rejected task: what was wrong.' }),
+    waitingFor: OrNull(WaitingSchema, 'What the task as a whole waits for; null when it has ended.'),
+    waiting: Type.Array(Type.Object({ action: Type.String(), node: Type.String(), state: Type.String(), ...WaitingSchema.properties }), {
+      description: 'Actions that wait and why, the nearest to running first; at most 20.',
+    }),
+    waitingCount: Type.Integer({ description: 'How many actions have not ended.' }),
+    timing: Type.Object({
+      acceptedAt: Time('When it was accepted.'),
+      startedAt: OrNull(Type.Integer(), 'When its first action was sent to a node, milliseconds since the epoch.'),
+      endedAt: OrNull(Type.Integer(), 'When it ended, milliseconds since the epoch.'),
+      durationMs: Type.Integer({ description: 'From acceptance to the end, or until now.' }),
+    }),
+  },
+  { $id: 'TaskDetail', description: 'A task with its progress, what it waits for and why it ended.' },
+)
+
+const CommandResultSchema = Type.Object(
+  {
+    name: Type.String(),
+    kind: Type.String({ description: 'Kind of the command: `package`, `file`, `run`, …' }),
+    outcome: OutcomeField,
+    changed: Type.Boolean({ description: 'Something on the node was changed; in a check: would be.' }),
+    settledByCheck: Type.Optional(Type.Boolean({ description: 'The command was interrupted, and its check said afterwards what had become of it.' })),
+    durationMs: Type.Number(),
+    exitCode: Type.Optional(Type.Integer()),
+    diff: Type.Optional(Type.String({ description: 'What changed or would change: a unified diff or a sentence; secrets are masked.' })),
+    failure: Type.Optional(FailureSchema),
+  },
+  { description: 'What came of one command.' },
+)
+
+export const AttemptResultSchema = Type.Object(
+  {
+    outcome: OutcomeField,
+    changed: Type.Boolean(),
+    commands: Type.Array(CommandResultSchema),
+    outputs: Type.Record(Type.String(), Type.String(), { description: 'Outputs that are not secret.' }),
+    failure: Type.Optional(FailureSchema),
+    startedAt: Time('By the clock of the node.'),
+    endedAt: Time('By the clock of the node.'),
+  },
+  { description: 'The result of the newest attempt.' },
+)
+
+export const ActionSchema = Type.Object(
+  {
+    id: Type.String({ examples: ['keystone/install@node-2'] }),
+    component: Type.String(),
+    name: Type.String({ description: 'Name of the action in its blueprint.' }),
+    node: Type.String(),
+    mode: Choice(['do', 'check'], '`do`: check, do, verify. `check`: the check alone.'),
+    state: Choice(actionStates, 'Where in its life the action is, or how its newest attempt ended.'),
+    attempt: Type.Integer({ description: 'Number of the newest attempt, from 1; 0 before the first.' }),
+    sentAt: OrNull(Type.Integer(), 'When the newest attempt was sent, milliseconds since the epoch.'),
+    deadline: OrNull(Type.Integer(), 'When the engine stops waiting for the live attempt.'),
+    notBefore: OrNull(Type.Integer(), 'When the next attempt may begin.'),
+    endedAt: OrNull(Type.Integer()),
+    reason: Type.String({ description: 'Why it was skipped, failed or is tried again.' }),
+    after: Type.Array(Type.String(), { description: 'Actions that must have succeeded before.' }),
+    timeoutMs: Type.Integer(),
+    waitingFor: OrNull(WaitingSchema, 'Null when it waits for nothing.'),
+    result: OrNull(AttemptResultSchema, 'Null before an attempt has ended.'),
+  },
+  { $id: 'Action', description: 'One vertex of the action graph with what became of it.' },
+)
+
+export const RecordedEventSchema = Type.Object(
+  {
+    seq: Type.Integer({ description: 'Counts from 1 without a hole.' }),
+    at: Time('When it was recorded.'),
+    event: Type.Unsafe<unknown>({ type: 'object', required: ['type'], properties: { type: { type: 'string' } }, additionalProperties: true, description: 'The event: `type` and the fields of that type.' }),
+  },
+  { $id: 'RecordedEvent', description: 'A fact about a task; appended and never changed.', examples: [{ seq: 4, at: 1_764_000_000_000, event: { type: 'actionSent', action: 'hello/greet@node-1', attempt: 1, node: 'node-1', epoch: 1, deadline: 1_764_000_600_000 } }] },
+)
+
+export type TaskAnswer = Static<typeof TaskSchema>
+
+const untakenReason = 'accepted; no engine has taken it yet'
+
+/** The row of a task as the API shows it. */
+export const toTaskAnswer = (summary: TaskSummary): TaskAnswer => ({ ...summary, counts: { ...summary.counts }, reason: summary.state === 'accepted' && summary.reason === '' ? untakenReason : summary.reason })
+
+/** The row of a task that was accepted a moment ago. */
+export const buildAcceptedTask = (task: { readonly id: TaskId; readonly kind: TaskAnswer['kind']; readonly project: string; readonly deployment: string; readonly at: number }): TaskAnswer => ({
+  id: task.id, kind: task.kind, project: task.project, deployment: task.deployment, state: 'accepted', outcome: null, reason: untakenReason, counts: {}, seq: 1, createdAt: task.at, updatedAt: task.at,
+})
