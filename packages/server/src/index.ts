@@ -1,1 +1,7 @@
-export {}
+export * from './start-server.js'
+export { openDataDirectory, type DataDirectory, type Role } from './data-directory.js'
+export { openDirectoryLock, type DirectoryLock } from './directory-lock.js'
+export { readMasterKey } from './master-key.js'
+export { parseConfiguration, settings, type Configuration } from './configuration.js'
+export { chooseAdvertisedAddress } from './advertised-address.js'
+export { buildBanner } from './banner.js'

@@ -1,0 +1,16 @@
+import type { LogRecord } from '../api/logs.js'
+import type { TaskEvent, Waiting } from '../api/tasks.js'
+import type { CliFailure } from '../failure.js'
+import type { ActionProgress } from './progress.js'
+
+/** One way to show a task while it runs; each call follows a change of the picture it was opened with. */
+export interface View {
+  event(recorded: TaskEvent, action: ActionProgress | undefined): void
+  /** A line of the task log. `isWanted`: the user asked to see them all. */
+  log(record: LogRecord, isWanted: boolean): void
+  /** What the task as a whole waits for, and what its waiting actions wait for (the nearest to running, not all). */
+  waiting(whole: Waiting | null, waits: ReadonlyMap<string, Waiting>): void
+  connection(state: 'lost' | 'back', failure?: CliFailure): void
+  /** Leaves the screen as it should stay. */
+  close(): void
+}
