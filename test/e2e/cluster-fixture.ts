@@ -1,0 +1,106 @@
+/**
+ * Two real nodes and a real server for an end-to-end test: lab machines with the agent's .deb, and the all-in-one server as a process of its own, so
+ * that everything in it can be killed. All of it is gone after the test, whatever happened.
+ */
+import { cpSync, mkdtempSync, rmSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { dirname, join } from 'node:path'
+import { fileURLToPath } from 'node:url'
+import type { Test } from 'tap'
+import { buildAgentPackage, callApi, createJoinToken, installAgent, runInNode, startServerProcess, waitForNodes, type ServerProcess } from '@lichen/demo'
+import { openLab, type Lab } from '@lichen/lab'
+import { eventually } from '../eventually.js'
+import { cacheDirectory } from '../lab/lab-fixture.js'
+
+export const checkout = dirname(dirname(dirname(fileURLToPath(import.meta.url))))
+
+/** Slow machines and cold caches take minutes for what takes seconds otherwise. */
+export const patienceMs = 240_000
+
+export interface Task {
+  readonly id: string
+  readonly state: string
+  readonly outcome: string | null
+  readonly reason: string
+  readonly counts: Readonly<Record<string, number>>
+  readonly failure?: { readonly code: string; readonly message: string } | null
+}
+
+export interface CommandResult {
+  readonly name: string
+  readonly outcome: string
+  readonly changed: boolean
+  readonly settledByCheck?: boolean
+  readonly diff?: string
+}
+
+export interface Action {
+  readonly id: string
+  readonly component: string
+  readonly name: string
+  readonly node: string
+  readonly state: string
+  readonly attempt: number
+  readonly result: { readonly changed: boolean; readonly commands: readonly CommandResult[]; readonly failure?: { readonly code: string; readonly message: string } } | null
+}
+
+export interface Cluster {
+  readonly lab: Lab
+  /** The server that runs now. */
+  server(): ServerProcess
+  /** SIGKILL, and a new one on the same data and ports. */
+  killAndRestartServer(): Promise<void>
+  /** What a shell script in a node printed. @throws when its exit code is not 0. */
+  shell(node: string, script: string): Promise<string>
+  submit(kind: 'apply' | 'check' | 'destroy', plan: unknown): Promise<string>
+  task(id: string): Promise<Task>
+  actions(id: string): Promise<readonly Action[]>
+  /** The task once it has ended. */
+  ended(t: Test, id: string): Promise<Task>
+  /** Resolves as soon as a process of the node has a command line that matches. */
+  running(t: Test, node: string, pattern: string): Promise<void>
+}
+
+/** A cluster with the nodes `data` and `control`, each with a label `role` of its own name. */
+export async function startCluster(t: Test, labName: string): Promise<Cluster> {
+  const directory = mkdtempSync(join(tmpdir(), 'lichen-e2e-'))
+  t.teardown(() => rmSync(directory, { recursive: true, force: true }))
+  const lab = openLab({ name: labName, directory: join(directory, 'labs'), cacheDirectory, log: (line) => t.comment(line) })
+  t.teardown(() => lab.down())
+  cpSync(join(checkout, 'catalog'), join(directory, 'catalog'), { recursive: true })
+  cpSync(join(checkout, 'test/e2e/catalog'), join(directory, 'catalog'), { recursive: true })
+  const [view, agent] = await Promise.all([lab.up({ nodes: ['data', 'control'] }), buildAgentPackage(checkout)])
+  const start = (ports: { readonly port: number; readonly gatewayPort: number }) =>
+    startServerProcess({ dataDirectory: join(directory, 'server'), catalogDirectory: join(directory, 'catalog'), gatewayHost: view.gateway, env: process.env, ...ports })
+  let server = await start({ port: 0, gatewayPort: 0 })
+  t.teardown(() => server.stop())
+  const joinToken = await createJoinToken(server, 2)
+  await Promise.all(
+    view.nodes.map((node) => installAgent(lab, node.name, { packagePath: agent.path, gateway: server.gatewayAddress, joinToken, labels: { role: node.name } })),
+  )
+  await waitForNodes(server, ['data', 'control'], patienceMs)
+  const task = (id: string) => callApi<Task>(server, 'GET', `/v1/tasks/${id}`)
+  return {
+    lab,
+    server: () => server,
+    killAndRestartServer: async () => {
+      const ports = { port: portOf(server.apiUrl), gatewayPort: portOf(server.gatewayAddress) }
+      await server.kill()
+      server = await start(ports)
+    },
+    shell: (node, script) => runInNode(lab, node, ['bash', '-c', script]),
+    submit: async (kind, plan) => (await callApi<Task>(server, 'POST', '/v1/tasks', { kind, plan })).id,
+    task,
+    actions: async (id) => (await callApi<{ readonly items: readonly Action[] }>(server, 'GET', `/v1/tasks/${id}/actions?limit=1000`)).items,
+    ended: (test, id) =>
+      eventually(test, `task ${id} ends`, async () => {
+        const seen = await task(id)
+        return seen.state === 'ended' ? seen : undefined
+      }, { timeoutMs: patienceMs, intervalMs: 200 }),
+    running: async (test, node, pattern) => {
+      await eventually(test, `${pattern} runs on ${node}`, async () => (await lab.exec(node, ['pgrep', '--full', pattern])).exitCode === 0, { timeoutMs: patienceMs, intervalMs: 30 })
+    },
+  }
+}
+
+const portOf = (address: string): number => Number(address.slice(address.lastIndexOf(':') + 1))

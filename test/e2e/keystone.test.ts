@@ -1,0 +1,162 @@
+/**
+ * The main job on real nodes with everything going wrong at once: Keystone from a plan sent over REST, while the agent is killed in the middle of an
+ * installation, the server in the middle of the task and a node rebooted in the middle of a command. One deployment carries all of it, because
+ * installing is what takes the time.
+ */
+import { readFileSync } from 'node:fs'
+import { join } from 'node:path'
+import t, { type Test } from 'tap'
+import { parse } from 'yaml'
+import { callApi, runInNode, waitForNodes } from '@lichen/demo'
+import { eventually } from '../eventually.js'
+import { skipReason } from '../lab/lab-fixture.js'
+import { checkout, patienceMs, startCluster, type Cluster } from './cluster-fixture.js'
+import { readWholeLog, startLogReader } from './log-reader.js'
+
+interface PlanDocument {
+  readonly components: { readonly name: string; with?: Record<string, unknown> }[]
+}
+
+const planText = readFileSync(join(checkout, 'examples/keystone.yaml'), 'utf8')
+
+t.setTimeout(900_000)
+
+t.test('Keystone from a plan, through every fault', { skip: skipReason(), bail: true }, async (t) => {
+  const cluster = await startCluster(t, 'e2e')
+
+  await t.test('a task whose agent, server and node are killed under it succeeds, and its live log has no hole', (t) => installThroughFaults(t, cluster))
+
+  await t.test('the stock client gets a token and the endpoints', async (t) => {
+    const token = JSON.parse(await cluster.shell('control', '. /root/openrc && openstack token issue -f json')) as Record<string, string>
+    t.match(token, { id: /^gAAAA/, expires: /^\d{4}-/, project_id: /^[0-9a-f]{32}$/, user_id: /^[0-9a-f]{32}$/ })
+    const endpoints = JSON.parse(await cluster.shell('control', '. /root/openrc && openstack endpoint list -f json')) as Record<string, string>[]
+    const url = `http://${cluster.lab.node('control').address}:5000/v3/`
+    t.same(endpoints.map((endpoint) => [endpoint['Interface'], endpoint['Region'], endpoint['Service Type'], endpoint['URL']]).sort(), ['admin', 'internal', 'public'].map((name) => [name, 'RegionOne', 'identity', url]))
+  })
+
+  await t.test('no password is in logs, results or events, and the files that hold one are private', async (t) => {
+    const password = (await cluster.shell('control', 'sed -n "s/^export OS_PASSWORD=//p" /root/openrc')).trim()
+    const databasePassword = (await cluster.shell('control', 'sed -n "s#^connection = .*keystone:\\([^@]*\\)@.*#\\1#p" /etc/keystone/keystone.conf')).trim()
+    t.match(password, /^[A-Za-z0-9]{32}$/)
+    t.match(databasePassword, /^[A-Za-z0-9]{32}$/)
+    const { items } = await callApi<{ readonly items: readonly { readonly id: string }[] }>(cluster.server(), 'GET', '/v1/tasks')
+    for (const { id } of items) {
+      const everything = JSON.stringify([await readWholeLog(cluster.server(), id), await cluster.actions(id), await callApi(cluster.server(), 'GET', `/v1/tasks/${id}/events?limit=1000`)])
+      t.notOk(everything.includes(password) || everything.includes(databasePassword), `task ${id} shows no password`)
+    }
+    t.equal(await cluster.shell('control', 'stat -c "%a %U:%G" /root/openrc /etc/keystone/keystone.conf /etc/keystone/lichen-check.json'), '600 root:root\n640 root:keystone\n600 root:root\n')
+  })
+
+  await t.test('applying the same plan again changes nothing', async (t) => {
+    const id = await cluster.submit('apply', planText)
+    const startedAt = Date.now()
+    t.match(await cluster.ended(t, id), { outcome: 'succeeded' })
+    t.comment(`the second apply took ${Date.now() - startedAt} ms`)
+    t.same(changedCommands(await cluster.actions(id)), [])
+  })
+
+  await t.test('a check task shows what was changed by hand, without its secrets, and an apply puts it right', (t) => repairDrift(t, cluster))
+
+  await t.test('a package that does not exist fails by its name, and a retry succeeds once it does', (t) => installMissingPackage(t, cluster))
+
+  await t.test('destroy leaves clean nodes, and can be repeated', (t) => destroyAll(t, cluster))
+})
+
+async function installThroughFaults(t: Test, cluster: Cluster): Promise<void> {
+  const id = await cluster.submit('apply', planText)
+  const reader = startLogReader(cluster.server(), id)
+  t.teardown(() => reader.stop())
+
+  await cluster.running(t, 'control', 'dpkg.*--unpack')
+  await cluster.shell('control', 'systemctl kill --kill-who=main --signal=KILL lichen-agent.service')
+  t.comment('the agent on control was killed while dpkg unpacked')
+
+  await cluster.running(t, 'control', 'dpkg.*--(unpack|configure)')
+  await cluster.killAndRestartServer()
+  t.comment('the server was killed and started again while control installed')
+
+  await cluster.running(t, 'control', 'keystone-manage db_sync$')
+  const bootId = cluster.lab.bootId('control')
+  await cluster.lab.reboot('control')
+  t.not(cluster.lab.bootId('control'), bootId)
+  t.comment('control was rebooted while it made the database schema')
+
+  t.match(await cluster.ended(t, id), { outcome: 'succeeded' })
+  const actions = await cluster.actions(id)
+  t.same(actions.filter((action) => action.state !== 'succeeded'), [])
+  const events = (await callApi<{ readonly items: readonly { readonly event: { readonly type: string; readonly epoch?: number } }[] }>(cluster.server(), 'GET', `/v1/tasks/${id}/events?limit=1000`)).items
+  t.ok(events.filter(({ event }) => event.type === 'taskClaimed').length >= 2, 'the new server took the task over')
+
+  const whole = await readWholeLog(cluster.server(), id)
+  await eventually(t, 'the live reader has the last line', () => reader.records.length >= whole.length, { timeoutMs: 30_000 })
+  await reader.stop()
+  t.ok(reader.reconnections >= 1, 'the live reader lost its connection with the server')
+  t.same(reader.records.map(lineOf), whole.map(lineOf), 'the log that was read live is the log')
+  t.ok(whole.length > 300, `the log has ${whole.length} lines`)
+}
+
+async function repairDrift(t: Test, cluster: Cluster): Promise<void> {
+  await cluster.shell('control', 'sed -i "s/^processes = .*/processes = 5/" /etc/keystone/keystone-uwsgi.ini && sed -i "s#://keystone:[^@]*@#://keystone:changed-by-hand@#" /etc/keystone/keystone.conf')
+  const checkId = await cluster.submit('check', planText)
+  t.match(await cluster.ended(t, checkId), { outcome: 'succeeded' })
+  const found = changedCommands(await cluster.actions(checkId))
+  const byName = new Map(found.map((command) => [command.name, command]))
+  t.match(byName.get('write the configuration of uwsgi')?.diff, /^-processes = 5\n\+processes = 2$/m)
+  t.ok(byName.has('write keystone.conf'), 'the file with the password is reported too')
+  t.notMatch(byName.get('write keystone.conf')?.diff ?? '', /changed-by-hand|mysql/)
+  t.match(await cluster.shell('control', 'grep ^processes /etc/keystone/keystone-uwsgi.ini'), 'processes = 5', 'the check itself changed nothing')
+
+  const startedAt = await cluster.shell('control', 'systemctl show --property=ExecMainStartTimestampMonotonic keystone.service')
+  const applyId = await cluster.submit('apply', planText)
+  t.match(await cluster.ended(t, applyId), { outcome: 'succeeded' })
+  t.same(changedCommands(await cluster.actions(applyId)).map((command) => command.name).sort(), ['run the service', 'write keystone.conf', 'write the configuration of uwsgi'])
+  t.not(await cluster.shell('control', 'systemctl show --property=ExecMainStartTimestampMonotonic keystone.service'), startedAt, 'the service was restarted with its files')
+  await cluster.shell('control', '. /root/openrc && openstack token issue -f value -c id')
+}
+
+async function installMissingPackage(t: Test, cluster: Cluster): Promise<void> {
+  const plan = {
+    apiVersion: 'lichen.dev/v1',
+    kind: 'DeploymentPlan',
+    metadata: { name: 'missing' },
+    nodes: [{ name: 'one', select: { role: 'data' } }],
+    components: [{ name: 'later', blueprint: 'e2e-package', on: 'one', with: { package: 'lichen-e2e-later' } }],
+  }
+  const id = await cluster.submit('apply', plan)
+  t.match(await cluster.ended(t, id), { outcome: 'failed' })
+  const [failed] = await cluster.actions(id)
+  t.match(failed?.result?.failure?.message, /lichen-e2e-later/)
+  await cluster.shell('data', publishPackage)
+  await callApi(cluster.server(), 'POST', `/v1/tasks/${id}/retry`)
+  t.match(await cluster.ended(t, id), { outcome: 'succeeded' })
+  t.match(await cluster.shell('data', 'dpkg-query --show lichen-e2e-later'), /^lichen-e2e-later\t1$/m)
+  t.match(await cluster.ended(t, await cluster.submit('destroy', plan)), { outcome: 'succeeded' })
+  await cluster.shell('data', '! dpkg-query --show lichen-e2e-later 2>/dev/null')
+}
+
+/** A repository of one package on the node itself. */
+const publishPackage = `set -e
+mkdir -p /srv/later/root/DEBIAN; cd /srv/later
+printf 'Package: lichen-e2e-later\\nVersion: 1\\nArchitecture: all\\nMaintainer: Lichen <root@localhost>\\nDescription: comes later\\n' > root/DEBIAN/control
+dpkg-deb --build root later.deb >/dev/null
+{ cat root/DEBIAN/control; echo "Filename: ./later.deb"; echo "Size: $(stat -c %s later.deb)"; echo "SHA256: $(sha256sum later.deb | cut -d ' ' -f 1)"; } > Packages
+echo 'deb [trusted=yes] file:/srv/later ./' > /etc/apt/sources.list.d/later.list
+apt-get update -q >/dev/null`
+
+async function destroyAll(t: Test, cluster: Cluster): Promise<void> {
+  const plan = parse(planText) as PlanDocument
+  for (const component of plan.components) if (['db', 'keystone'].includes(component.name)) component.with = { ...component.with, removeData: true }
+  t.match(await cluster.ended(t, await cluster.submit('destroy', plan)), { outcome: 'succeeded' })
+  const left = `dpkg-query --show --showformat='\${Status} \${Package}\\n' 'mariadb-server*' memcached keystone python3-keystone 2>/dev/null | grep -v not-installed
+    systemctl list-unit-files --no-legend 'mariadb*' 'memcached*' 'keystone*'
+    ls -d /var/lib/mysql /etc/mysql/mariadb.conf.d/90-lichen.cnf /etc/memcached.conf /etc/keystone /etc/default/keystone /var/lib/keystone /var/log/keystone /usr/local/sbin/lichen-* /root/openrc 2>/dev/null
+    ss --listening --tcp --numeric --no-header | awk '{print $4}' | grep -E ':(3306|11211|5000)$'
+    true`
+  for (const node of ['data', 'control']) t.equal(await runInNode(cluster.lab, node, ['bash', '-c', left]), '', `nothing is left on ${node}`)
+  t.match(await cluster.ended(t, await cluster.submit('destroy', plan)), { outcome: 'succeeded' }, 'a second destroy has nothing to do and says so')
+  await waitForNodes(cluster.server(), ['data', 'control'], patienceMs)
+}
+
+const changedCommands = (actions: Awaited<ReturnType<Cluster['actions']>>) => actions.flatMap((action) => action.result?.commands ?? []).filter((command) => command.changed)
+
+const lineOf = (record: { readonly offset: number; readonly node: string; readonly action: string; readonly text: string }): string => `${record.offset} ${record.node} ${record.action} ${record.text}`
