@@ -1,0 +1,80 @@
+/** What the bare parts reach on this machine, in the same run as our own figures: fdatasync, SQLite, a gRPC stream over TLS, RabbitMQ confirms. */
+import { execFileSync } from 'node:child_process'
+import { closeSync, fdatasyncSync, mkdtempSync, openSync, readFileSync, rmSync, writeSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import grpc from '@grpc/grpc-js'
+import sqlite3 from 'sqlite3'
+import { AgentGatewayClient, AgentGatewayService, type AgentMessage, type EngineMessage } from '@lichen/protocol'
+
+const elapsedS = (from: number) => (performance.now() - from) / 1000
+
+/** fdatasyncs per second of 4 KiB appends, and their median in ms. */
+export function measureFlushes(directory: string, count = 2000): { perSecond: number; medianMs: number } {
+  const file = openSync(join(directory, 'floor.bin'), 'w')
+  const block = Buffer.alloc(4096, 1)
+  const samples: number[] = []
+  const start = performance.now()
+  for (let i = 0; i < count; i++) {
+    const from = performance.now()
+    writeSync(file, block)
+    fdatasyncSync(file)
+    samples.push(performance.now() - from)
+  }
+  closeSync(file)
+  return { perSecond: count / elapsedS(start), medianMs: samples.sort((a, b) => a - b)[count >> 1]! }
+}
+
+/** Single-row commits per second of bare `sqlite3`, WAL, synchronous=FULL. */
+export async function measureSqliteCommits(directory: string, count = 3000): Promise<number> {
+  const db = await new Promise<sqlite3.Database>((resolve, reject) => {
+    const opened = new sqlite3.Database(join(directory, 'floor.db'), (error) => (error ? reject(error) : resolve(opened)))
+  })
+  const run = (sql: string, ...values: unknown[]) => new Promise<void>((resolve, reject) => db.run(sql, values, (error) => (error ? reject(error) : resolve())))
+  await run('PRAGMA journal_mode = WAL')
+  await run('PRAGMA synchronous = FULL')
+  await run('CREATE TABLE t (id INTEGER PRIMARY KEY, v TEXT)')
+  const start = performance.now()
+  for (let i = 0; i < count; i++) await run('INSERT INTO t (v) VALUES (?)', `value ${i}`)
+  const rate = count / elapsedS(start)
+  await new Promise<void>((resolve) => db.close(() => resolve()))
+  return rate
+}
+
+/** Small messages per second one way on an empty bidirectional gRPC stream over TLS, server and client in this process. */
+export async function measureGrpcStream(directory: string, count = 100_000): Promise<number> {
+  const key = join(directory, 'floor.key')
+  const certificate = join(directory, 'floor.crt')
+  execFileSync('openssl', ['req', '-x509', '-newkey', 'ec', '-pkeyopt', 'ec_paramgen_curve:P-256', '-nodes', '-keyout', key, '-out', certificate, '-days', '1', '-subj', '/CN=localhost', '-addext', 'subjectAltName=DNS:localhost'], { stdio: 'ignore' })
+  const server = new grpc.Server()
+  let received = 0
+  let finish: () => void = () => undefined
+  const done = new Promise<void>((resolve) => (finish = resolve))
+  server.addService(AgentGatewayService, {
+    join: () => undefined,
+    renew: () => undefined,
+    connect: (call: grpc.ServerDuplexStream<AgentMessage, EngineMessage>) => call.on('data', () => ++received === count && finish()).on('end', () => call.end()),
+  })
+  const port = await new Promise<number>((resolve, reject) =>
+    server.bindAsync('127.0.0.1:0', grpc.ServerCredentials.createSsl(null, [{ private_key: readFileSync(key), cert_chain: readFileSync(certificate) }]), (error, bound) => (error ? reject(error) : resolve(bound))),
+  )
+  const client = new AgentGatewayClient(`localhost:${port}`, grpc.credentials.createSsl(readFileSync(certificate)))
+  const stream = client.connect()
+  stream.on('error', () => undefined).resume()
+  const message: AgentMessage = { message: { $case: 'heartbeat', value: { facts: 'x'.repeat(190) } } }
+  const start = performance.now()
+  for (let i = 0; i < count; i++) if (!stream.write(message)) await new Promise((resolve) => stream.once('drain', resolve))
+  await done
+  const rate = count / elapsedS(start)
+  stream.end()
+  client.close()
+  server.forceShutdown()
+  return rate
+}
+
+/** A fresh directory on the disk that is measured, removed at exit. */
+export function makeDirectory(): string {
+  const directory = mkdtempSync(join(process.env['LICHEN_BENCH_DIR'] ?? tmpdir(), 'lichen-bench-'))
+  process.on('exit', () => rmSync(directory, { recursive: true, force: true }))
+  return directory
+}
