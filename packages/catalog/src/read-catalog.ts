@@ -1,29 +1,55 @@
 /** Reads blueprint directories: `<name>/blueprint.yaml` or `<name>/<version>/blueprint.yaml`, each with `templates/**` beside it. */
 import { readdir, readFile } from 'node:fs/promises'
-import { join, relative } from 'node:path'
+import { join, relative, sep } from 'node:path'
 import { buildCatalog, checkBlueprint, LichenError, parseBlueprint, type Blueprint, type Catalog, type Problem } from '@lichen/core'
+import { findLine } from './locate.js'
 
-/** A problem and the file it is in, relative to the catalog. */
+/** A problem, the file it is in (relative to the catalog) and the line, from 1, where one can be told. */
 export interface FileProblem extends Problem {
   readonly file: string
+  readonly line?: number
+}
+
+interface BlueprintFile {
+  /** `<name>/blueprint.yaml` or `<name>/<version>/blueprint.yaml`. */
+  readonly file: string
+  readonly text: string
 }
 
 /** What is in a directory: the blueprints that parse, and every problem of all. */
 export async function inspectCatalog(directory: string): Promise<{ readonly catalog: Catalog; readonly problems: readonly FileProblem[] }> {
   const problems: FileProblem[] = []
-  const read: { readonly file: string; readonly blueprint: Blueprint }[] = []
+  const read: (BlueprintFile & { readonly blueprint: Blueprint })[] = []
+  const report = ({ file, text }: BlueprintFile, found: readonly Problem[]): void => {
+    for (const problem of found) {
+      const line = findLine(text, problem.path)
+      problems.push({ ...problem, file, ...(line === undefined ? {} : { line }) })
+    }
+  }
   for (const folder of await listBlueprints(directory)) {
-    const file = relative(directory, join(folder, 'blueprint.yaml'))
-    const parsed = parseBlueprint(await readFile(join(folder, 'blueprint.yaml'), 'utf8'), await readTemplates(join(folder, 'templates')))
-    if (!parsed.ok) problems.push(...parsed.problems.map((problem) => ({ ...problem, file })))
+    const text = await readFile(join(folder, 'blueprint.yaml'), 'utf8')
+    const entry = { file: relative(directory, join(folder, 'blueprint.yaml')), text }
+    const parsed = parseBlueprint(text, await readTemplates(join(folder, 'templates')))
+    if (!parsed.ok) report(entry, parsed.problems)
     else {
-      if (file.split(/[\\/]/)[0] !== parsed.value.document.name) problems.push({ code: 'BLUEPRINT_SHAPE', path: 'name', message: `"${parsed.value.document.name}" is not the name of its directory`, file })
-      read.push({ file, blueprint: parsed.value })
+      const twin = read.find(({ blueprint: { document } }) => document.name === parsed.value.document.name && document.version === parsed.value.document.version)
+      report(entry, checkPlace(entry.file, parsed.value, twin?.file))
+      read.push({ ...entry, blueprint: parsed.value })
     }
   }
   const catalog = buildCatalog(read.map((entry) => entry.blueprint))
-  for (const { file, blueprint } of read) problems.push(...checkBlueprint(blueprint, catalog).map((problem) => ({ ...problem, file })))
+  for (const entry of read) report(entry, checkBlueprint(entry.blueprint, catalog))
   return { catalog, problems }
+}
+
+/** Whether the directories are named after what is in them, and no version stands in two. */
+function checkPlace(file: string, { document }: Blueprint, twin: string | undefined): Problem[] {
+  const folders = file.split(sep).slice(0, -1)
+  const problems: Problem[] = []
+  if (folders[0] !== document.name) problems.push({ code: 'BLUEPRINT_SHAPE', path: 'name', message: `"${document.name}" is not the name of its directory` })
+  if (folders.length > 1 && folders[1] !== document.version) problems.push({ code: 'BLUEPRINT_SHAPE', path: 'version', message: `"${document.version}" is not the version that its directory is named after` })
+  if (twin !== undefined) problems.push({ code: 'BLUEPRINT_SHAPE', path: 'version', message: `${document.name} ${document.version} stands in ${twin} too` })
+  return problems
 }
 
 /**
@@ -36,7 +62,7 @@ export async function readCatalog(directory: string): Promise<Catalog> {
   })
   if (problems.length === 0) return catalog
   throw new LichenError('CATALOG_UNREADABLE', `the catalog ${directory} has ${problems.length} problem${problems.length === 1 ? '' : 's'}; first: ${problems[0]!.file}: ${problems[0]!.path}: ${problems[0]!.message}`, {
-    problems: problems.map(({ file, ...problem }) => ({ ...problem, path: `${file}: ${problem.path}` })),
+    problems: problems.map(({ file, line: _line, ...problem }) => ({ ...problem, path: `${file}: ${problem.path}` })),
   })
 }
 
