@@ -104,3 +104,21 @@ t.test('no module imports itself around a circle', async (t) => {
   for (const path of graph.keys()) visit(path, [])
   t.pass('looked at all modules')
 })
+
+t.test('every file that the journey of a plan names is there', async (t) => {
+  const text = readFileSync(join(root, 'docs/architecture.md'), 'utf8')
+  const named = [...text.matchAll(/`((?:packages|test)\/[^`*]+)`/g)].map((match) => match[1]!)
+  t.ok(named.length > 15)
+  for (const path of named) t.ok(statSync(join(root, path), { throwIfNoEntry: false }), path)
+})
+
+t.test('every exported function and class says what it gives back', async (t) => {
+  for (const { file, source } of sources) {
+    for (const statement of source.statements) {
+      if (!ts.canHaveModifiers(statement) || !ts.getModifiers(statement)?.some((modifier) => modifier.kind === ts.SyntaxKind.ExportKeyword)) continue
+      const isFunction = ts.isFunctionDeclaration(statement) || ts.isClassDeclaration(statement) || (ts.isVariableStatement(statement) && statement.declarationList.declarations.some((one) => one.initializer !== undefined && ts.isArrowFunction(one.initializer)))
+      if (isFunction && ts.getJSDocCommentsAndTags(statement).length === 0) t.fail(`${file}:${source.getLineAndCharacterOfPosition(statement.getStart(source)).line + 1}: ${statement.getText(source).split('\n')[0]?.slice(0, 80)}`)
+    }
+  }
+  t.pass('looked at all packages')
+})

@@ -1,6 +1,5 @@
 /** The API as one Fastify instance: who builds it listens, injects or closes it. */
-import Fastify, { type FastifyBaseLogger, type FastifyInstance, type RawServerDefault } from 'fastify'
-import type { IncomingMessage, ServerResponse } from 'node:http'
+import Fastify, { type FastifyInstance } from 'fastify'
 import { PlanSchema, type Catalog } from '@lichen/core'
 import { Type } from '@sinclair/typebox'
 import type { Broker } from '@lichen/broker'
@@ -16,17 +15,14 @@ import { buildLimits, type ApiLimits } from './limits.js'
 import { buildApiMetrics } from './metrics/api-metrics.js'
 import { registerDocument, registerDocumentRoute } from './openapi.js'
 import { buildNodeList } from './planning/node-list.js'
-import { registerErrorAnswers } from './problem/error-answers.js'
+import { registerErrorAnswers, sendProblem } from './problem/error-answers.js'
 import { ProblemDocumentSchema, ProblemSchema } from './problem/problem-document.js'
 import { registerOperations, registerPublicRoutes } from './routes/register-routes.js'
 import { answerSchemas } from './routes/answer-schemas.js'
 import { buildRequestValidators } from './schema/request-validators.js'
-import type { TypeBoxProvider } from './schema/type-provider.js'
+import type { Api, TypeBoxProvider } from './schema/type-provider.js'
 import { buildOpenStreams } from './stream/open-streams.js'
 import { buildTaskViews } from './tail/task-views.js'
-
-/** The instance as routes see it: handlers get the static types of their schemas. */
-export type Api = FastifyInstance<RawServerDefault, IncomingMessage, ServerResponse, FastifyBaseLogger, TypeBoxProvider>
 
 export interface ApiInput {
   readonly store: Store
@@ -60,7 +56,7 @@ const closeGraceMs = 2000
  */
 export function buildApi(input: ApiInput): FastifyInstance {
   const limits = buildLimits(input.limits)
-  const app = Fastify({ logger: false, bodyLimit: limits.bodyBytes, requestTimeout: requestTimeoutMs, http: { keepAlive: true, keepAliveInitialDelay: keepAliveProbeMs }, routerOptions: { maxParamLength: 500 }, exposeHeadRoutes: false }).withTypeProvider<TypeBoxProvider>() as unknown as Api
+  const app = Fastify({ logger: false, bodyLimit: limits.bodyBytes, requestTimeout: requestTimeoutMs, http: { keepAlive: true, keepAliveInitialDelay: keepAliveProbeMs }, routerOptions: { maxParamLength: 500 }, exposeHeadRoutes: false, frameworkErrors: (error, request, reply) => void sendProblem(request, reply, 'REQUEST_SHAPE', error.message) }).withTypeProvider<TypeBoxProvider>() as unknown as Api
   const context = buildContext(input, limits)
   app.setValidatorCompiler(buildRequestValidators())
   for (const schema of [ProblemSchema, ProblemDocumentSchema, PlanSchema, ...answerSchemas]) app.addSchema(schema)

@@ -1,7 +1,7 @@
 /** The OpenAPI document, made from the schemas of the routes, and the pages that show it. */
 import swagger from '@fastify/swagger'
 import swaggerUi from '@fastify/swagger-ui'
-import type { Api } from './api.js'
+import type { Api } from './schema/type-provider.js'
 
 const description = `Submit a deployment plan, get a task, follow it to its end.
 

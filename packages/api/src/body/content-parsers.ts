@@ -1,5 +1,5 @@
 import { LichenError } from '@lichen/core'
-import type { Api } from '../api.js'
+import type { Api } from '../schema/type-provider.js'
 
 declare module 'fastify' {
   interface FastifyContextConfig {
@@ -25,7 +25,7 @@ export function registerContentParsers(app: Api): void {
   const parseJson = app.getDefaultJsonParser('error', 'error')
   app.addContentTypeParser(['application/json', 'application/merge-patch+json'], { parseAs: 'string' }, (request, body, done) => {
     if (body === '') return done(null, undefined)
-    parseJson(request, body as string, (error, value) => {
+    void parseJson(request, body as string, (error, value) => {
       if (error === null) return done(null, value)
       const code = request.routeOptions.config.hasPlan === true ? 'PLAN_SYNTAX' : 'REQUEST_SHAPE'
       const message = `the body is not well-formed JSON: ${explainJson(body as string)}`

@@ -3,7 +3,7 @@ import { LichenError, type ErrorCode, type Problem } from '@lichen/core'
 import type { FastifyError, FastifyReply, FastifyRequest } from 'fastify'
 import type { ApiLog } from '../api-log.js'
 import { drainBody } from '../body/drain-body.js'
-import type { Api } from '../api.js'
+import type { Api } from '../schema/type-provider.js'
 import { buildProblemDocument, problemMediaType } from './problem-document.js'
 import { listValidationProblems } from './validation-problems.js'
 

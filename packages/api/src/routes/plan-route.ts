@@ -1,5 +1,5 @@
 import type { FastifySchemaCompiler } from 'fastify'
-import type { Api } from '../api.js'
+import type { Api } from '../schema/type-provider.js'
 import type { Context } from '../context.js'
 import { acceptAnyBody } from '../schema/request-validators.js'
 

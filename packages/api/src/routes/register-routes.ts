@@ -1,5 +1,5 @@
 /** Every operation of the API, in the order of the document. */
-import type { Api } from '../api.js'
+import type { Api } from '../schema/type-provider.js'
 import type { Context } from '../context.js'
 import { registerReadBlueprints } from './blueprints/read-blueprints.js'
 import { registerDeadLetters } from './dead-letters/dead-letters.js'

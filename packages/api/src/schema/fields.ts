@@ -20,7 +20,9 @@ export const readFlag = (text: string | undefined, absent: boolean): boolean => 
 
 export const TaskIdText = Type.String({ pattern: '^t-[0-9A-Za-z][0-9A-Za-z-]{0,63}$', description: 'Id of a task.', examples: ['t-01JD8Z3Q4V5W6X7Y8Z9A0B1C2D'] })
 export const NodeIdText = Type.String({ pattern: namePattern, description: 'Id of a node: its name.', examples: ['node-1'] })
+/** A name as plans have it. */
 export const NameText = (description: string) => Type.String({ pattern: namePattern, description })
+/** A SHA-256 digest, lower-case hex. */
 export const DigestText = (description: string) => Type.String({ pattern: '^[0-9a-f]{64}$', description: `${description} SHA-256, lower-case hex.` })
 
 export const TaskParams = Type.Object({ id: TaskIdText })

@@ -1,6 +1,6 @@
 import { Type, type Static } from '@sinclair/typebox'
 import { errorTable, LichenError, type ErrorCode } from '@lichen/core'
-import type { Api } from '../../api.js'
+import type { Api } from '../../schema/type-provider.js'
 import { Named } from '../../schema/fields.js'
 
 export const ErrorCodeSchema = Type.Object({ code: Type.String(), kind: Type.String({ description: '`rejected`, `outcome`, `unavailable` or `bug`.' }), http: Type.Integer({ description: 'The HTTP status code that it is answered with.' }), meaning: Type.String() }, { $id: 'ErrorCode', description: 'A code of the table of errors.' })

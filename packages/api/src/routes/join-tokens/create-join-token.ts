@@ -1,7 +1,7 @@
 import { createHash, randomBytes } from 'node:crypto'
 import { Type } from '@sinclair/typebox'
 import { encodeJoinToken } from '@lichen/core'
-import type { Api } from '../../api.js'
+import type { Api } from '../../schema/type-provider.js'
 import { callerOf } from '../../auth/authenticate.js'
 import { fillMissingBody } from '../../body/optional-body.js'
 import type { Context } from '../../context.js'

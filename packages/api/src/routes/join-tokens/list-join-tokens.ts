@@ -1,6 +1,6 @@
 import { Type } from '@sinclair/typebox'
 import { LichenError } from '@lichen/core'
-import type { Api } from '../../api.js'
+import type { Api } from '../../schema/type-provider.js'
 import type { Context } from '../../context.js'
 import { problemAnswers } from '../../problem/problem-document.js'
 import { Named } from '../../schema/fields.js'

@@ -1,7 +1,7 @@
 /** What load balancers and supervisors ask, without a token. */
 import { setTimeout as sleep } from 'node:timers/promises'
 import { Type } from '@sinclair/typebox'
-import type { Api } from '../../api.js'
+import type { Api } from '../../schema/type-provider.js'
 import type { Context } from '../../context.js'
 
 // A supervisor asks every few seconds and gives up after one or two by default.

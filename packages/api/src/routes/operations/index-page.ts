@@ -1,5 +1,5 @@
 import { Type } from '@sinclair/typebox'
-import type { Api } from '../../api.js'
+import type { Api } from '../../schema/type-provider.js'
 import type { Context } from '../../context.js'
 
 /** Registers GET /: what is here, for whoever opens the address of the server. */

@@ -1,5 +1,5 @@
 import { Type } from '@sinclair/typebox'
-import type { Api } from '../../api.js'
+import type { Api } from '../../schema/type-provider.js'
 import type { Context } from '../../context.js'
 import { findPlanProblems } from '../../planning/checked-plan.js'
 import { isBarePlan, isObject, readPlan } from '../../planning/plan-input.js'

@@ -1,7 +1,7 @@
 import { Type } from '@sinclair/typebox'
 import { LichenError, taskId, type TaskId } from '@lichen/core'
 import type { TaskSummary } from '@lichen/store'
-import type { Api } from '../../api.js'
+import type { Api } from '../../schema/type-provider.js'
 import { fillMissingBody } from '../../body/optional-body.js'
 import { callerOf } from '../../auth/authenticate.js'
 import type { Context } from '../../context.js'

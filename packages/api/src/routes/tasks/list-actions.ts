@@ -1,6 +1,6 @@
 import { Type, type Static } from '@sinclair/typebox'
 import { taskId, waitingFor, type ActionState, type NodeId, type NodeRecord, type TrackedTask } from '@lichen/core'
-import type { Api } from '../../api.js'
+import type { Api } from '../../schema/type-provider.js'
 import type { Context } from '../../context.js'
 import { problemAnswers } from '../../problem/problem-document.js'
 import { Choice, Named, NameText, NodeIdText, TaskParams } from '../../schema/fields.js'

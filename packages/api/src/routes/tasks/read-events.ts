@@ -2,7 +2,7 @@
 import { Type } from '@sinclair/typebox'
 import { LichenError, taskId } from '@lichen/core'
 import type { FastifyReply } from 'fastify'
-import type { Api } from '../../api.js'
+import type { Api } from '../../schema/type-provider.js'
 import type { Context } from '../../context.js'
 import { problemAnswers } from '../../problem/problem-document.js'
 import { Choice, Flag, Named, readFlag, TaskParams } from '../../schema/fields.js'

@@ -2,7 +2,7 @@
 import { Type, type Static } from '@sinclair/typebox'
 import { actionId, LichenError, nodeId, taskId, type TaskId } from '@lichen/core'
 import type { FastifyReply } from 'fastify'
-import type { Api } from '../../api.js'
+import type { Api } from '../../schema/type-provider.js'
 import type { Context } from '../../context.js'
 import { problemAnswers } from '../../problem/problem-document.js'
 import { Choice, Flag, NodeIdText, readFlag, TaskParams } from '../../schema/fields.js'

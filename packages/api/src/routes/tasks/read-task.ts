@@ -1,6 +1,6 @@
 import type { Static } from '@sinclair/typebox'
 import { taskId, waitingFor, type NodeId, type NodeRecord, type TaskId } from '@lichen/core'
-import type { Api } from '../../api.js'
+import type { Api } from '../../schema/type-provider.js'
 import type { Context } from '../../context.js'
 import { problemAnswers } from '../../problem/problem-document.js'
 import { Named, TaskParams } from '../../schema/fields.js'

@@ -1,6 +1,6 @@
 import { applyEvent, buildTaskView, LichenError, taskId, type TaskEvent, type TaskId } from '@lichen/core'
 import type { SummaryChange, TaskSummary } from '@lichen/store'
-import type { Api } from '../../api.js'
+import type { Api } from '../../schema/type-provider.js'
 import { callerOf } from '../../auth/authenticate.js'
 import type { Context } from '../../context.js'
 import { problemAnswers } from '../../problem/problem-document.js'
