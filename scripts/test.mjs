@@ -63,8 +63,9 @@ if (isCi || process.getuid?.() === 0) {
   const install = spawnSync(process.execPath, ['scripts/install-rabbitmq.mjs'], { cwd: root, stdio: ['ignore', 'inherit', 'inherit'] })
   if (install.status !== 0 && isCi) failed++
 }
-const isEndToEnd = (file) => /^(\.\/)?test\/(e2e|lab)\//.test(file)
-tap('tests', files.filter((file) => !isEndToEnd(file)), 2, 180)
-tap('nodes', files.filter(isEndToEnd), 1, 1500)
+const isIn = (...folders) => (file) => folders.some((folder) => file.replace(/^\.\//, '').startsWith(`test/${folder}/`))
+tap('tests', files.filter((file) => !isIn('lab', 'e2e')(file)), 2, 240)
+tap('nodes', files.filter(isIn('lab')), 1, 600)
+tap('end-to-end', files.filter(isIn('e2e')), 1, 1500)
 console.log(`\n${passed} passed, ${failed} failed`)
 process.exit(failed === 0 ? 0 : 1)

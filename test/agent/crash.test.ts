@@ -16,7 +16,7 @@ async function startProgram(t: Test, gateway: TestGateway, directory: string): P
   const before = gateway.hellos.length
   const child = spawn(process.execPath, [program, 'run', '--config', config], { stdio: ['ignore', 'ignore', 'inherit'] })
   t.teardown(() => child.kill('SIGKILL'))
-  await eventually(t, 'the program is connected', () => gateway.hellos.length > before)
+  await eventually(t, 'the program is connected', () => gateway.hellos.length > before, { timeoutMs: 60_000 })
   return child
 }
 

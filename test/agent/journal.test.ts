@@ -27,8 +27,8 @@ t.test('what was recorded is there after reopening', async (t) => {
   journal.recordProcess(running, { pid: 42, startTime: '7', bootId: 'boot' })
   journal.endCommand(running, { result: { name: 'x', kind: 'run', outcome: 'succeeded', changed: true, durationMs: 1 }, outputs: { o: '1' }, secretOutputs: { s: '2' } })
   journal.begin(running, 1)
-  journal.end(journal.find(b.keyText)!, result('b'), { key: 'secret' })
-  journal.end(journal.find(c.keyText)!, result('c'), { key: 'secret' })
+  journal.end(journal.find(b.keyText)!, result('b'), { key: 'value-b' })
+  journal.end(journal.find(c.keyText)!, result('c'), { key: 'value-c' })
   journal.acknowledge(journal.find(c.keyText)!)
   await journal.close()
   for (let times = 0; times < 2; times++) {
@@ -36,13 +36,15 @@ t.test('what was recorded is there after reopening', async (t) => {
     t.same(again.unfinished().map((attempt) => attempt.keyText), [a.keyText])
     t.match(again.find(a.keyText), { begunCommand: 1, process: undefined, commands: [{ outputs: { o: '1' }, secretOutputs: { s: '2' } }], order: a.bytes })
     t.same(again.unacknowledged().map((attempt) => attempt.keyText), [b.keyText])
-    t.match(again.readResult(again.find(b.keyText)!), { result: result('b'), secretOutputs: { key: 'secret' } })
+    t.match(again.readResult(again.find(b.keyText)!), { result: result('b'), secretOutputs: { key: 'value-b' } })
     t.match(again.readResult(again.find(c.keyText)!), { result: result('c'), secretOutputs: {} }, 'acknowledged: kept for duplicates, without secrets')
     t.equal(again.highestEpoch('t-1'), 1)
     await again.close()
   }
   t.equal(statSync(join(directory, 'journal.log')).mode & 0o777, 0o600)
-  t.notMatch(readFileSync(join(directory, 'journal.log'), 'latin1').split('"b"')[1] ?? '', /c.*secret/)
+  const text = readFileSync(join(directory, 'journal.log'), 'latin1')
+  t.match(text, 'value-b')
+  t.notMatch(text, 'value-c')
 })
 
 t.test('an acknowledged attempt is forgotten when its order has expired, its epoch is not', async (t) => {
@@ -102,7 +104,7 @@ t.test('a torn journal is said in the log, and what comes after does not bring t
   truncateSync(path, end - 3)
   appendFileSync(path, Buffer.alloc(100))
   const warnings: string[] = []
-  const again = await openJournal(directory, undefined, { ...quiet, warn: (_fields: object, message: string) => warnings.push(message) })
+  const again = await openJournal(directory, undefined, { ...quiet, warn: (_fields: object, message: string) => void warnings.push(message) } as typeof quiet)
   t.match(warnings, [/torn record/])
   t.ok(again.find(a.keyText))
   t.equal(again.find(b.keyText), undefined)

@@ -1,4 +1,7 @@
+import { once } from 'node:events'
+import { connect, type Socket } from 'node:net'
 import t from 'tap'
+import { eventually } from '../eventually.js'
 import { createTask, openLogWriter, startTestApi, type TestApi } from './api-fixture.js'
 import { checkProblem } from './problem.js'
 import { readLines, readSse } from './stream-client.js'
@@ -148,6 +151,33 @@ t.test('text and NDJSON follow too, with a filter that most lines do not pass', 
   t.same(ndjson!.map((line) => (JSON.parse(line) as LogRecord).text), expected)
   t.equal(all!.length, 50)
   t.same(nothing, [])
+})
+
+t.test('a client that does not read holds a page or two in memory, and gets everything once it reads', async (t) => {
+  const app = await startTestApi(t, { limits: { logPageBytes: 256 * 1024 } })
+  const id = await createTask(app.store, 't-1')
+  const write = openLogWriter(app.store, id)
+  const text = `${'z'.repeat(1023)}\n`.repeat(1024)
+  for (let chunk = 0; chunk < 40; chunk++) await write(text)
+  let serverSide: Socket | undefined
+  app.api.server.on('connection', (socket) => (serverSide = socket))
+  const origin = new URL(await app.listen())
+  const client = connect(Number(origin.port), origin.hostname)
+  client.pause()
+  client.write(`GET /v1/tasks/t-1/log?raw HTTP/1.1\r\nhost: x\r\nauthorization: ${app.headers.authorization}\r\n\r\n`)
+  let sentBefore = -1
+  const sent = await eventually(t, 'the server stops sending', () => {
+    const now = serverSide?.bytesWritten ?? 0
+    const isStill = now > 0 && now === sentBefore && serverSide!.writableLength > 0
+    sentBefore = now
+    return isStill && now
+  }, { intervalMs: 200 })
+  t.ok(sent < 40 * 1024 * 1024, `${sent} bytes were sent`)
+  t.ok(serverSide!.writableLength < 3 * 1024 * 1024, `${serverSide!.writableLength} bytes wait`)
+  let received = 0
+  client.on('data', (data) => (received += data.length))
+  await once(client, 'close')
+  t.ok(received > 40 * 1024 * 1024, `${received} bytes were received`)
 })
 
 t.test('a log that has ended is sent and ended, also when it is empty', async (t) => {

@@ -33,11 +33,20 @@ t.test('every problem of every blueprint is reported with its file', async (t) =
   await t.rejects(readCatalog(`${directory}/nowhere`), { code: 'CATALOG_UNREADABLE' })
 })
 
+t.test('directories are named after what is in them, and no version stands in two', async (t) => {
+  const files = (version: string) => ({ 'blueprint.yaml': blueprint('web', version), templates: { 'a.liquid': '' } })
+  const { problems } = await inspectCatalog(t.testdir({ web: { ...files('1.0.0'), '1.0.0': files('1.0.0'), '3.0.0': files('2.0.0') } }))
+  t.match(problems, [
+    { file: 'web/1.0.0/blueprint.yaml', line: 4, path: 'version', message: 'web 1.0.0 stands in web/blueprint.yaml too' },
+    { file: 'web/3.0.0/blueprint.yaml', line: 4, path: 'version', message: '"2.0.0" is not the version that its directory is named after' },
+  ])
+})
+
 t.test('the linter prints file, path, message and code, and says it by its exit code', async (t) => {
   const run = (directory: string) => spawnSync(process.execPath, [resolve(root, 'packages/catalog/dist/main.js'), directory], { encoding: 'utf8' })
   const bad = run(t.testdir({ one: { 'blueprint.yaml': blueprint('one', '1.0.0', 'gone.liquid') } }))
   t.equal(bad.status, 1)
-  t.match(bad.stderr, /one\/blueprint\.yaml: actions\.a\.commands\[0\]\.file\.template: no file "gone\.liquid" in templates\/ \(BLUEPRINT_TEMPLATE\)/)
+  t.match(bad.stderr, /one\/blueprint\.yaml:7: actions\.a\.commands\[0\]\.file\.template: no file "gone\.liquid" in templates\/ \(BLUEPRINT_TEMPLATE\)/)
   t.equal(run('/nowhere-at-all').status, 2)
   const good = run(resolve(root, 'catalog'))
   t.equal(good.status, 0)

@@ -47,6 +47,7 @@ t.test('against a running server', async (t) => {
     t.equal(code, 0)
     t.match(stdout, /^ {4}-changed by hand\n {4}\+hello$/m)
     t.match(stdout, /1 differ/)
+    t.match((await startLichen(t, system.directory, ['check', textPlan], { FORCE_COLOR: '1' }).ended).stdout, '\u001b[31m-changed by hand\u001b[39m', 'coloured where colours are wanted')
     t.equal((await system.lichen('check', textPlan, '--exit-code')).code, 1)
     t.equal(readFileSync(join(system.workspace, 'greeting.txt'), 'utf8'), 'changed by hand\n', 'a check changes nothing')
   })
@@ -54,7 +55,7 @@ t.test('against a running server', async (t) => {
   await t.test('preview shows the commands and a digest; apply takes the digest and refuses it once the plan has moved', async (t) => {
     const { code, stdout } = await system.lichen('preview', textPlan)
     t.equal(code, 0, stdout)
-    t.match(stdout, /greeting\/write on node-1\n {2}file {6}write the text/)
+    t.match(stdout, /greeting\/write on node-1\n {2}file {6}write the text {2}\/\S+\/node\/greeting\.txt$/m)
     const digest = /digest ([0-9a-f]{64})/.exec(stdout)?.[1] ?? ''
     t.match(await system.lichen('apply', textPlan, '--preview', digest), { code: 0 })
     const other = system.plan({ greeting: { blueprint: 'text-file', with: { text: 'other' } } }, 'text')

@@ -1,7 +1,7 @@
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http'
 import type { AddressInfo } from 'node:net'
 import t, { type Test } from 'tap'
-import { CliFailure, openClient, readResumed, type StreamRequest } from '@lichen/cli'
+import { CliFailure, openClient, readResumed, submitTask, type StreamRequest } from '@lichen/cli'
 
 interface Line {
   readonly offset: number
@@ -99,4 +99,19 @@ t.test('a peer that vanished without closing its connection is noticed by its si
   })
   t.same(await collect(readResumed<Line>(openFor(peer.url), request(async (position) => position === 3, { silenceMs: 250 }))), [1, 2, 3])
   t.equal(peer.calls(), 2)
+})
+
+t.test('a submission whose answer was lost is sent again with the same Idempotency-Key, so that one task comes of it', async (t) => {
+  const keys: (string | undefined)[] = []
+  const peer = await startPeer(t, (_from, response, request, call) => {
+    keys.push(request.headers['idempotency-key'] as string | undefined)
+    request.resume()
+    if (call === 1) response.destroy()
+    else if (call === 2) response.writeHead(503, { 'retry-after': '1' }).end()
+    else response.writeHead(202, { 'content-type': 'application/json' }).end('{"id":"t-1"}')
+  })
+  t.match(await submitTask(openFor(peer.url), { kind: 'apply', plan: 'x' }), { id: 't-1' })
+  t.equal(keys.length, 3)
+  t.match(keys[0], /^[0-9a-f-]{36}$/)
+  t.same(new Set(keys).size, 1)
 })

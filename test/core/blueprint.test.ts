@@ -47,6 +47,45 @@ t.test('the linter finds a version that is none, and an interface that nothing p
   t.match(checkBlueprint(odd), [{ code: 'BLUEPRINT_SHAPE', path: 'version' }])
 })
 
+t.test('a bomb of aliases is refused', async (t) => {
+  t.match(problemsOf(`x: &a [1,1,1,1,1,1,1,1,1,1]\ny: &b [${Array(20).fill('*a').join()}]\nz: [${Array(20).fill('*b').join()}]`), [{ code: 'BLUEPRINT_SYNTAX', message: /alias/i }])
+})
+
+t.test('a template has no way to other files', async (t) => {
+  t.match(problemsOf(`actions: {a: {commands: [{name: n, note: {text: "{% render '/etc/passwd' %}"}}]}, ${remove}}`), [{ code: 'BLUEPRINT_TEMPLATE', path: 'actions.a.commands[0]' }])
+})
+
+const rehearsed: readonly [string, string, Partial<Record<keyof Problem, unknown>>][] = [
+  ['a variable that does not exist', `actions: {a: {commands: [${note}, {name: n, note: {text: '{{ params.nope }}'}}]}, ${remove}}`, { code: 'BLUEPRINT_TEMPLATE', path: 'actions.a.commands[1]', message: /undefined variable: params\.nope/ }],
+  ['a variable that does not exist, in a branch that is off by default', `parameters: {type: object, properties: {debug: {type: boolean, default: false}}}\nactions: {a: {commands: [{name: n, note: {text: '{% if params.debug %}{{ params.nope }}{% endif %}'}}]}, ${remove}}`, { code: 'BLUEPRINT_TEMPLATE' }],
+  ['a field of an expression that does not exist', `actions: {a: {commands: [{name: n, when: node.facts.nope == 1, note: {text: t}}]}, ${remove}}`, { code: 'BLUEPRINT_EXPRESSION', path: 'actions.a.commands[0]', message: /nope/ }],
+  ['a command that is malformed once it is rendered', `actions: {a: {commands: [{name: n, file: {path: 'etc/{{ node.id }}', content: x}}]}, ${remove}}`, { code: 'BLUEPRINT_COMMAND', path: 'actions.a.commands[0]', message: /file\.path must match/ }],
+  ['an output of the wrong type', `provides: {p: {interface: i, outputs: {port: {type: integer, value: node.id}}}}\nactions: {a: {commands: [${note}]}, ${remove}}`, { code: 'BLUEPRINT_EXPRESSION', path: 'provides', message: /output "port" .* must be of type integer, found "node-1"/ }],
+  ['an output that fails', `provides: {p: {interface: i, outputs: {port: {type: integer, value: params.port}}}}\nactions: {a: {commands: [${note}]}, ${remove}}`, { code: 'BLUEPRINT_EXPRESSION', path: 'provides.p.outputs.port.value' }],
+  ['a per-relation action that speaks of inputs which it does not ask for', `provides: {p: {interface: i, outputs: {}, action: g}}\nactions: {a: {commands: [${note}]}, g: {on: relation, commands: [{name: n, note: {text: '{{ relation.inputs.name }}'}}]}, ${remove}}`, { code: 'BLUEPRINT_TEMPLATE', path: 'actions.g.commands[0]' }],
+  ['an output that need not be there yet', `actions: {a: {commands: [{name: n, note: {text: '{{ outputs.b.token }}'}}]}, b: {after: [], commands: [{name: n, run: {argv: [x], creates: /x, outputs: {token: {from: stdout}}}}]}, ${remove}}`, { code: 'BLUEPRINT_REFERENCE', path: 'actions.a.commands[0]', message: /uses output "token" of b, which need not have ended before it/ }],
+]
+for (const [what, body, problem] of rehearsed) t.test(`${what} shows when the blueprint is planned with sample values`, async (t) => t.match(problemsOf(body), [problem]))
+
+t.test('a rehearsal finds parameters of the right form, and a number of nodes that the rules accept', async (t) => {
+  const parameters = "parameters: {type: object, additionalProperties: false, required: [net, size, kind, list, deep], properties: {net: {type: string, pattern: '^[0-9./]+$'}, size: {type: integer, minimum: 7}, kind: {enum: [a, b]}, list: {type: array, minItems: 2, items: {type: string}}, deep: {type: object, required: [x], properties: {x: {type: number}}}}}"
+  const text = "{{ params.net }} {{ params.size }} {{ params.kind }} {{ params.list | join: ',' }} {{ params.deep.x }} {{ nodes[2].id }} {{ node.labels.rack }}"
+  t.strictSame(problemsOf(`${parameters}\nrules: [{expression: size(nodes) == 3, message: three}]\nactions: {a: {commands: [{name: n, note: {text: "${text}"}}]}, ${remove}}`), [])
+})
+
+t.test('what cannot be guessed is not rehearsed', async (t) => {
+  t.strictSame(problemsOf(`parameters: {type: object, required: [key], properties: {key: {type: string, pattern: '^zz[0-9]{9}$'}}}\nactions: {a: {commands: [{name: n, note: {text: '{{ params.nope }}'}}]}, ${remove}}`), [])
+})
+
+t.test('the two ends of a relation are rehearsed together', async (t) => {
+  const provider = makeBlueprint('p', `provides: {out: {interface: i, inputs: {type: object, additionalProperties: false, properties: {name: {type: string}}}, outputs: {host: {type: string, value: node.address}}}}\nactions: {a: {commands: [${note}]}, ${remove}}`)
+  const consumer = (told: string, used: string) => makeBlueprint('c', `requires: {db: {interface: i, with: {${told}: x}}}\nactions: {a: {commands: [{name: n, note: {text: '{{ uses.db.${used} }}'}}]}, ${remove}}`)
+  const problems = (blueprint: ReturnType<typeof consumer>) => checkBlueprint(blueprint, buildCatalog([provider, blueprint]))
+  t.strictSame(problems(consumer('name', 'host')), [])
+  t.match(problems(consumer('nam', 'host')), [{ code: 'BLUEPRINT_REFERENCE', path: 'requires.db', message: /nam no such parameter/ }])
+  t.match(problems(consumer('name', 'hosts')), [{ code: 'BLUEPRINT_TEMPLATE', path: 'actions.a.commands[0]', message: /uses\.db\.hosts/ }])
+})
+
 t.test('a catalog gives the highest version in a range', async (t) => {
   const version = (text: string) => {
     const parsed = parseBlueprint(`${head.replace('1.0.0', text)}actions: {a: {commands: [${note}]}, ${remove}}`, {})

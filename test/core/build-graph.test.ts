@@ -1,3 +1,4 @@
+import { readFileSync, writeFileSync } from 'node:fs'
 import { buildGraph, digestOf, findReferences, nodeId, type ActionGraph, type GraphInput, type NodeRecord, type Problem } from '@lichen/core'
 import t from 'tap'
 import { makeBlueprint, makeCatalog, makeNode, makeNodes, makePlan } from './plan-fixture.js'
@@ -143,4 +144,53 @@ t.test('a typed value comes from an expression in place of a template', async (t
   const catalog = makeCatalog([makeBlueprint('typed', 'parameters: {type: object, properties: {names: {type: array, items: {type: string}, default: [aa, bb]}}}\nactions: {a: {commands: [{name: n, package: {names: {cel: "params.names + [\'cc\']"}, held: {cel: size(params.names) > 1}}}]}, remove: {commands: [{name: n, note: {text: t}}]}}')])
   const graph = build({ catalog, plan: makePlan((draft) => draft['components'].push({ name: 'x', blueprint: 'typed', on: 'data' })) })
   t.same(graph.actions.find((action) => action.component === 'x')?.commands[0]?.spec, { names: ['aa', 'bb', 'cc'], held: true })
+})
+
+t.test('a check on the first node waits for all nodes, one on each node for its own', async (t) => {
+  const catalog = makeCatalog([makeBlueprint('cluster', `
+actions:
+  join: {commands: [{name: join, note: {text: x}}]}
+  healthy: {phase: check, on: first, commands: [{name: n, note: {text: n}}]}
+  alive: {phase: check, after: [], commands: [{name: n, note: {text: n}}]}
+  remove: {commands: [{name: n, note: {text: n}}]}`)])
+  const plan = makePlan((draft) => draft['components'].push({ name: 'c', blueprint: 'cluster', on: 'web' }, { name: 'user', blueprint: 'db', on: 'data', after: ['c'] }))
+  t.match(edges(build({ catalog, plan })), {
+    'c/healthy@n2': ['c/join@n2', 'c/join@n3'],
+    'c/alive@n3': ['c/join@n3'],
+    'user/packages@n1': ['c/alive@n2', 'c/alive@n3', 'c/healthy@n2'],
+  })
+})
+
+t.test('a destroy goes to the nodes that the deployment has, whatever became of their labels and of the rules', async (t) => {
+  const nodes = [makeNode('n1', { role: 'other' }, { state: 'lost' }), makeNode('n2', { role: 'web' }), makeNode('n4', { role: 'data' })]
+  const placement = { data: [nodeId('n1')], web: [nodeId('n2'), nodeId('n3')] }
+  t.same(build({ kind: 'destroy', nodes, placement }).placement, { data: ['n1'], web: ['n2'] })
+  t.match(problemsOf({ kind: 'destroy', nodes: nodes.slice(1), placement }), [{ code: 'PLAN_TOO_FEW_NODES', path: 'nodes[0]', message: /none of the 1 nodes that group "data" was applied to exists any more/ }])
+  const ruled = makePlan((plan) => (plan['components'][1].with = { port: 13 }))
+  t.match(problemsOf({ plan: ruled }), [{ code: 'PLAN_RULE_BROKEN' }])
+  t.same(problemsOf({ plan: ruled, kind: 'destroy' }), [])
+})
+
+t.test('what a node says of itself cannot become a reference to a secret', async (t) => {
+  const nodes = makeNodes().map((node) => (node.id === 'n1' ? { ...node, facts: { ...node.facts, address: '⟦secret:front.key⟧' } } : node))
+  const written = build({ nodes }).actions.find((action) => action.id === 'front/configure@n2')!.commands[0]!.spec as { content: string }
+  t.match(written.content, /^db=secret:front\.key:3306 /)
+  t.notOk(JSON.stringify(build({ nodes }).actions.filter((action) => action.component === 'base')).includes('⟦secret:front.key⟧'))
+})
+
+t.test('a graph with far too many dependencies is refused instead of built', async (t) => {
+  const nodes = Array.from({ length: 1100 }, (_, index) => makeNode(`n${index}`, { role: 'web' }))
+  const plan = makePlan((draft) => {
+    draft['nodes'] = [{ name: 'web' }]
+    draft['components'] = [{ name: 'one', blueprint: 'db', on: 'web' }, { name: 'two', blueprint: 'db', on: 'web', after: ['one'] }]
+  })
+  t.match(problemsOf({ plan, nodes }), [{ code: 'PLAN_TOO_LARGE', path: 'components[1]', message: /more than 1000000 dependencies: "two"/ }])
+})
+
+t.test('the graph of a small plan is, byte for byte, what it was', async (t) => {
+  const golden = new URL('golden/shop-apply.json', import.meta.url)
+  const text = `${JSON.stringify(build(), null, 2)}\n`
+  // LICHEN_WRITE_GOLDEN=1 writes it anew; a change here moves the digest of every preview that users hold.
+  if (process.env['LICHEN_WRITE_GOLDEN']) writeFileSync(golden, text)
+  t.equal(text, readFileSync(golden, 'utf8'))
 })

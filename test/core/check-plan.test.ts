@@ -1,15 +1,15 @@
-import { checkPlan, parsePlan, type Problem } from '@lichen/core'
+import { checkPlan, nodeId, parsePlan, type Problem } from '@lichen/core'
 import t from 'tap'
-import { makeBlueprint, makeCatalog, makeNode, makeNodes, makePlan } from './plan-fixture.js'
+import { makeBlueprint, makeCatalog, makeNode, makeNodes, makePlan, type PlanDraft } from './plan-fixture.js'
 
-const problemsOf = (change: (plan: Record<string, any>) => void, nodes = makeNodes()): readonly Problem[] => checkPlan(makePlan(change), makeCatalog(), nodes)
+const problemsOf = (change: (plan: PlanDraft) => void, nodes = makeNodes()): readonly Problem[] => checkPlan(makePlan(change), makeCatalog(), nodes)
 
 t.test('a sound plan has no problem', async (t) => {
   t.strictSame(problemsOf(() => undefined), [])
   t.strictSame(checkPlan(makePlan(), makeCatalog()), [], 'nor without nodes')
 })
 
-const cases: readonly [string, (plan: Record<string, any>) => void, Partial<Record<keyof Problem, unknown>>][] = [
+const cases: readonly [string, (plan: PlanDraft) => void, Partial<Record<keyof Problem, unknown>>][] = [
   ['an unknown blueprint', (plan) => (plan['components'][1].blueprint = 'dp'), { code: 'PLAN_UNKNOWN_BLUEPRINT', path: 'components[1].blueprint', message: 'no blueprint "dp" in the catalog, did you mean "db"?' }],
   ['a version that is not there', (plan) => (plan['components'][1].blueprint = 'db@^2'), { code: 'PLAN_UNKNOWN_BLUEPRINT', message: 'no version of "db" in ^2; the catalog has 1.0.0' }],
   ['a range that is none', (plan) => (plan['components'][1].blueprint = 'db@newest!'), { code: 'PLAN_UNKNOWN_BLUEPRINT', message: /newest!/ }],
@@ -58,4 +58,25 @@ t.test('ten thousand components are parsed and checked, and a chain of them is n
   const parsed = parsePlan(JSON.stringify({ ...makePlan(), components }))
   t.ok(parsed.ok)
   if (parsed.ok) t.strictSame(checkPlan(parsed.value, makeCatalog(), makeNodes()), [])
+})
+
+t.test('rules are asked about the components that are in order, also when others are not', async (t) => {
+  const problems = problemsOf((plan) => {
+    plan['components'][0].blueprint = 'nope'
+    plan['components'][1].with = { port: 13 }
+  })
+  t.strictSame(problems.map((problem) => problem.code), ['PLAN_UNKNOWN_BLUEPRINT', 'PLAN_RULE_BROKEN'])
+})
+
+t.test('a flood of problems ends with their number, and costs no comparison of every name with every other', async (t) => {
+  const problems = problemsOf((plan) => (plan['components'] = Array.from({ length: 3000 }, (_, index) => ({ name: `c${index}`, blueprint: 'db', on: 'data', after: [`missing-${index}`] }))))
+  t.equal(problems.length, 101)
+  t.match(problems[0], { code: 'PLAN_UNKNOWN_COMPONENT', path: 'components[0].after[0]' })
+  t.match(problems.at(-1), { code: 'PLAN_UNKNOWN_COMPONENT', path: '', message: 'and 2900 more problems' })
+})
+
+t.test('a lost node that the deployment has already is no shortage', async (t) => {
+  const nodes = makeNodes().map((node) => (node.id === 'n1' ? { ...node, state: 'lost' as const } : node))
+  t.match(checkPlan(makePlan(), makeCatalog(), nodes), [{ code: 'PLAN_TOO_FEW_NODES' }])
+  t.strictSame(checkPlan(makePlan(), makeCatalog(), nodes, { placement: { data: [nodeId('n1')] } }), [])
 })

@@ -65,8 +65,11 @@ export const makeNode = (id: string, labels: Record<string, string> = {}, change
   ...change,
 })
 
+/** A plan before it is parsed, to be edited in any way, wrong ones too. */
+export type PlanDraft = Record<string, any>
+
 /** A plan of app and db; `change` edits it before it is parsed. @throws when it does not parse */
-export function makePlan(change: (plan: Record<string, any>) => void = () => undefined): Plan {
+export function makePlan(change: (plan: PlanDraft) => void = () => undefined): Plan {
   const plan = {
     apiVersion: 'lichen.dev/v1',
     kind: 'DeploymentPlan',

@@ -1,4 +1,4 @@
-import { actionId, applyEvent, buildTaskView, type TaskEvent } from '@lichen/core'
+import { actionId, applyEvent, buildTaskView, nodeId, type TaskEvent } from '@lichen/core'
 import t from 'tap'
 import { makeAction, makeGraph, makeResult, startTask } from './task-fixture.js'
 
@@ -16,7 +16,7 @@ t.test('the fold of the recorded events is the live view', async (t) => {
 })
 
 t.test('an event that does not fit is refused and changes nothing', async (t) => {
-  const sent: TaskEvent = { type: 'actionSent', action: a, attempt: 1, node: task0().graph.actions[0]!.node, epoch: 1, deadline: 9 }
+  const sent: TaskEvent = { type: 'actionSent', action: a, attempt: 1, node: nodeId('n1'), epoch: 1, deadline: 9 }
   const cases: [string, (task: ReturnType<typeof makeTask>) => void, TaskEvent][] = [
     ['the first event again', () => undefined, { type: 'taskAccepted', kind: 'apply', project: 'p', deployment: 'd', planDigest: 'x', by: 'me' }],
     ['a second graph', () => undefined, { type: 'taskPlanned', graphDigest: 'digest', actionCount: 2 }],
@@ -36,9 +36,9 @@ t.test('an event that does not fit is refused and changes nothing', async (t) =>
   for (const [name, prepare, event] of cases) {
     const task = makeTask()
     prepare(task)
-    const before = structuredCloneOf(task.view)
+    const before = withoutIndex(task.view)
     t.throws(() => applyEvent(task.view, { seq: task.view.seq + 1, at: 5, event }, task.graph), { code: 'TASK_ILLEGAL_EVENT' }, name)
-    t.strictSame(structuredCloneOf(task.view), before, `${name}: nothing changed`)
+    t.strictSame(withoutIndex(task.view), before, `${name}: nothing changed`)
   }
 })
 
@@ -76,12 +76,8 @@ t.test('a retry that a stricter policy of today would not plan is still replayed
   t.match(task.settle(), [{ type: 'send', action: { id: 'b/i@n1' } }])
 })
 
-function task0() {
-  return makeTask()
-}
-
 // The view without its index, whose heaps hold each other in circles.
-function structuredCloneOf(view: ReturnType<typeof makeTask>['view']) {
+function withoutIndex(view: ReturnType<typeof makeTask>['view']) {
   const { index: _index, ...rest } = view
   return structuredClone(rest)
 }

@@ -1,5 +1,5 @@
 /**
- * Two real nodes and a real server for an end-to-end test: lab machines with the agent's .deb, and the all-in-one server as a process of its own, so
+ * Real nodes and a real server for an end-to-end test: lab machines with the agent's .deb, and the all-in-one server as a process of its own, so
  * that everything in it can be killed. All of it is gone after the test, whatever happened.
  */
 import { cpSync, mkdtempSync, rmSync } from 'node:fs'
@@ -61,24 +61,24 @@ export interface Cluster {
   running(t: Test, node: string, pattern: string): Promise<void>
 }
 
-/** A cluster with the nodes `data` and `control`, each with a label `role` of its own name. */
-export async function startCluster(t: Test, labName: string): Promise<Cluster> {
+/** A cluster with these nodes, each with a label `role` of its own name. */
+export async function startCluster(t: Test, labName: string, nodes: readonly string[]): Promise<Cluster> {
   const directory = mkdtempSync(join(tmpdir(), 'lichen-e2e-'))
   t.teardown(() => rmSync(directory, { recursive: true, force: true }))
   const lab = openLab({ name: labName, directory: join(directory, 'labs'), cacheDirectory, log: (line) => t.comment(line) })
   t.teardown(() => lab.down())
   cpSync(join(checkout, 'catalog'), join(directory, 'catalog'), { recursive: true })
   cpSync(join(checkout, 'test/e2e/catalog'), join(directory, 'catalog'), { recursive: true })
-  const [view, agent] = await Promise.all([lab.up({ nodes: ['data', 'control'] }), buildAgentPackage(checkout)])
+  const [view, agent] = await Promise.all([lab.up({ nodes }), buildAgentPackage(checkout)])
   const start = (ports: { readonly port: number; readonly gatewayPort: number }) =>
     startServerProcess({ dataDirectory: join(directory, 'server'), catalogDirectory: join(directory, 'catalog'), gatewayHost: view.gateway, env: process.env, ...ports })
   let server = await start({ port: 0, gatewayPort: 0 })
   t.teardown(() => server.stop())
-  const joinToken = await createJoinToken(server, 2)
+  const joinToken = await createJoinToken(server, nodes.length)
   await Promise.all(
     view.nodes.map((node) => installAgent(lab, node.name, { packagePath: agent.path, gateway: server.gatewayAddress, joinToken, labels: { role: node.name } })),
   )
-  await waitForNodes(server, ['data', 'control'], patienceMs)
+  await waitForNodes(server, nodes, patienceMs)
   const task = (id: string) => callApi<Task>(server, 'GET', `/v1/tasks/${id}`)
   return {
     lab,

@@ -22,7 +22,7 @@ const planText = readFileSync(join(checkout, 'examples/keystone.yaml'), 'utf8')
 t.setTimeout(900_000)
 
 t.test('Keystone from a plan, through every fault', { skip: skipReason(), bail: true }, async (t) => {
-  const cluster = await startCluster(t, 'e2e')
+  const cluster = await startCluster(t, 'e2e', ['data', 'control'])
 
   await t.test('a task whose agent, server and node are killed under it succeeds, and its live log has no hole', (t) => installThroughFaults(t, cluster))
 
@@ -93,6 +93,9 @@ async function installThroughFaults(t: Test, cluster: Cluster): Promise<void> {
   t.ok(reader.reconnections >= 1, 'the live reader lost its connection with the server')
   t.same(reader.records.map(lineOf), whole.map(lineOf), 'the log that was read live is the log')
   t.ok(whole.length > 300, `the log has ${whole.length} lines`)
+  const settled = (action: RegExp) => whole.some((record) => action.test(record.action) && record.text.includes('what was interrupted is settled by its check'))
+  t.ok(settled(/packages@control$/), 'the installation that the agent was killed in was settled by its check')
+  t.ok(settled(/^keystone\/schema@control$/), 'the schema that the node was rebooted in was settled by its check')
 }
 
 async function repairDrift(t: Test, cluster: Cluster): Promise<void> {

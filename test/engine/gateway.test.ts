@@ -1,10 +1,9 @@
-import { nodeId } from '@lichen/core'
 import { connect } from 'node:tls'
+import { nodeId, parseJoinToken } from '@lichen/core'
 import t from 'tap'
 import { eventually } from '../eventually.js'
 import { startSystem } from '../scenarios/system.js'
-import { callJoin, callRenew, connectNode, joinNode, makeForgedIdentity, makeRequest, makeRsaRequest, openClient, refusalOf, sendGarbage } from './fake-node.js'
-import { parseJoinToken } from '@lichen/core'
+import { callJoin, callRenew, connectNode, FakeNode, joinNode, makeForgedIdentity, makeRequest, makeRsaRequest, openClient, refusalOf, sendGarbage } from './fake-node.js'
 
 t.test('a stream is opened for the certificate of a registered node alone', async (t) => {
   const system = await startSystem(t)
@@ -15,7 +14,7 @@ t.test('a stream is opened for the certificate of a registered node alone', asyn
 
   t.match(await refusalOf(t, gateway, { caPem }), unsigned, 'no certificate')
   t.match(await refusalOf(t, gateway, await makeForgedIdentity(caPem, 'n1', identity.keyDigest, 'itself')), unsigned, 'a self-signed certificate that says the same')
-  t.match(await refusalOf(t, gateway, await makeForgedIdentity(caPem, 'n1', identity.keyDigest, 'another CA')), unsigned, 'the certificate of another CA with the same name')
+  t.match(await refusalOf(t, gateway, await makeForgedIdentity(caPem, 'n1', identity.keyDigest, 'another CA')), /^AGENT_UNAUTHENTICATED|^Connection dropped|^No connection/, 'the certificate of another CA with the same name: OpenSSL may end the handshake by itself')
 
   const { request, keyPem } = await makeRequest()
   const stranger = await system.authority.issueNodeCertificate(nodeId('n9'), request, 60_000)
@@ -37,14 +36,14 @@ t.test('a certificate is renewed for another key, and the registration stays', a
   const caPem = system.authority.caCertificatePem
   const identity = await joinNode(t, system.gateway(), caPem, await system.makeToken(), 'n1')
   const { request, keyPem } = await makeRequest()
-  await t.rejects(callRenew(openClient(t, system.gateway(), { caPem }), request), { details: /^AGENT_UNAUTHENTICATED/ })
-  await t.rejects(callRenew(openClient(t, system.gateway(), identity), Buffer.from('nonsense')), { details: /^JOIN_BAD_REQUEST/ })
+  await t.rejects(callRenew(openClient(t, system.gateway(), { caPem }), request), { message: /AGENT_UNAUTHENTICATED/ })
+  await t.rejects(callRenew(openClient(t, system.gateway(), identity), Buffer.from('nonsense')), { message: /JOIN_BAD_REQUEST/ })
   const { certificate } = await callRenew(openClient(t, system.gateway(), identity), request)
   const renewed = { caPem, keyPem, certificatePem: `-----BEGIN CERTIFICATE-----\n${certificate.toString('base64').match(/.{1,64}/g)!.join('\n')}\n-----END CERTIFICATE-----\n` }
   t.ok((await connectNode(t, system.gateway(), renewed, 'n1')).isWelcome)
   t.ok((await connectNode(t, system.gateway(), identity, 'n1')).isWelcome, 'the old one is good until it expires: the answer may have been lost')
   await system.store.nodes.deleteNode(nodeId('n1'))
-  t.match(await refusalOf(t, system.gateway(), renewed), /not registered/)
+  await eventually(t, 'both are out', async () => /not registered/.test(await refusalOf(t, system.gateway(), renewed)) && /not registered/.test(await refusalOf(t, system.gateway(), identity)))
 })
 
 t.test('joining refuses what is malformed, with a code and a sentence', async (t) => {
@@ -53,13 +52,13 @@ t.test('joining refuses what is malformed, with a code and a sentence', async (t
   const token = parseJoinToken(await system.makeToken({ usesLeft: 1 })).secret
   const { request } = await makeRequest()
   const good = { token, nodeName: 'n1', certificateRequest: request }
-  for (const nodeName of ['', 'N1', 'a b', '-x', 'a'.repeat(64), '../n1', 'n1\n']) await t.rejects(callJoin(client, { ...good, nodeName }), { details: /^JOIN_BAD_REQUEST: the node name/ }, JSON.stringify(nodeName))
-  await t.rejects(callJoin(client, { ...good, certificateRequest: Buffer.from('x') }), { details: /^JOIN_BAD_REQUEST: the certificate request cannot be read/ })
-  await t.rejects(callJoin(client, { ...good, certificateRequest: (await makeRequest({ isForged: true })).request }), { details: /^JOIN_BAD_REQUEST: the certificate request is not signed by its own key/ })
-  await t.rejects(callJoin(client, { ...good, certificateRequest: await makeRsaRequest() }), { details: /^JOIN_BAD_REQUEST: the certificate request must have a key on P-256/ })
-  await t.rejects(callJoin(client, { ...good, labels: { 'bad key': 'x' } }), { details: /^JOIN_BAD_REQUEST/ })
-  await t.rejects(callJoin(client, { ...good, labels: Object.fromEntries(Array.from({ length: 65 }, (_, index) => [`l${index}`, ''])) }), { details: /^JOIN_BAD_REQUEST/ })
-  await t.rejects(callJoin(client, { ...good, token: 'wrong' }), { details: /^JOIN_TOKEN_INVALID/ })
+  for (const nodeName of ['', 'N1', 'a b', '-x', 'a'.repeat(64), '../n1', 'n1\n']) await t.rejects(callJoin(client, { ...good, nodeName }), { message: /JOIN_BAD_REQUEST: the node name/ }, JSON.stringify(nodeName))
+  await t.rejects(callJoin(client, { ...good, certificateRequest: Buffer.from('x') }), { message: /JOIN_BAD_REQUEST: the certificate request cannot be read/ })
+  await t.rejects(callJoin(client, { ...good, certificateRequest: (await makeRequest({ isForged: true })).request }), { message: /JOIN_BAD_REQUEST: the certificate request is not signed by its own key/ })
+  await t.rejects(callJoin(client, { ...good, certificateRequest: await makeRsaRequest() }), { message: /JOIN_BAD_REQUEST: the certificate request must have a key on P-256/ })
+  await t.rejects(callJoin(client, { ...good, labels: { 'bad key': 'x' } }), { message: /JOIN_BAD_REQUEST/ })
+  await t.rejects(callJoin(client, { ...good, labels: Object.fromEntries(Array.from({ length: 65 }, (_, index) => [`l${index}`, ''])) }), { message: /JOIN_BAD_REQUEST/ })
+  await t.rejects(callJoin(client, { ...good, token: 'wrong' }), { message: /JOIN_TOKEN_INVALID/ })
   t.strictSame(await system.store.nodes.listNodes(), [], 'nobody came in')
   t.equal((await callJoin(client, good)).nodeId, 'n1', 'and no use of the token was spent')
   t.equal((await callJoin(client, good)).nodeId, 'n1', 'the same request again, after a lost answer')
@@ -86,7 +85,6 @@ t.test('a node that sends garbage loses its own stream and harms nobody else', a
     const garbage = sendGarbage(t, system.gateway(), bad, bytes)
     await eventually(t, 'the stream is ended', () => garbage.error)
   }
-  const { FakeNode } = await import('./fake-node.js')
   const impatient = new FakeNode(openClient(t, system.gateway(), bad).connect())
   impatient.say({ $case: 'heartbeat', value: { facts: '' } })
   t.match((await eventually(t, 'no hello', () => impatient.error)).details, /did not begin with a hello/)

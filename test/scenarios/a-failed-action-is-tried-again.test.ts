@@ -1,3 +1,4 @@
+import { readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import t from 'tap'
 import { actionOf, makePlan, startSystem } from './system.js'
@@ -30,7 +31,6 @@ t.test('an action that keeps failing ends the task with a reason that names it, 
   t.match(view.reason, /^component app: action run on node n1 failed at command "the script": /)
   t.match(actionOf(view, 'last/').reason, /not started: it comes after app\/run@n1, which failed/)
 
-  const { writeFileSync, readFileSync } = await import('node:fs')
   writeFileSync(gate, '')
   await system.store.tasks.append([{ task, expectedSeq: view.seq, epoch: null, at: Date.now(), events: [{ type: 'retryRequested', by: 'test' }], announce: true, summary: { state: 'running', outcome: null, reason: 'tried again', counts: view.counts } }])
   await system.ring(JSON.stringify({ v: 1, task }))
@@ -55,4 +55,15 @@ t.test('a task whose preview has another digest touches no node', async (t) => {
   const view = await system.ended(task)
   t.match(view, { outcome: 'rejected', failure: { code: 'PREVIEW_MOVED' } })
   t.notOk((await system.readEvents(task)).some(({ event }) => event.type === 'actionSent'))
+})
+
+t.test('a task that was rejected is planned anew when it is tried again', async (t) => {
+  const system = await startSystem(t)
+  const task = await system.submit(makePlan('no-nodes', [{ name: 'app', blueprint: 'note' }]))
+  const rejected = await system.ended(task)
+  t.match(rejected, { outcome: 'rejected', problems: [{ code: 'PLAN_TOO_FEW_NODES' }] })
+  await system.startAgent('n1')
+  await system.store.tasks.append([{ task, expectedSeq: rejected.seq, epoch: null, at: Date.now(), events: [{ type: 'retryRequested', by: 'test' }], announce: true, summary: { state: 'accepted', outcome: null, reason: 'tried again', counts: {} } }])
+  await system.ring(JSON.stringify({ v: 1, task }))
+  t.match(await system.ended(task), { outcome: 'succeeded', counts: { succeeded: 1 } })
 })

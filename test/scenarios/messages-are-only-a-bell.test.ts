@@ -1,3 +1,4 @@
+import { readFileSync } from 'node:fs'
 import { taskId } from '@lichen/core'
 import t from 'tap'
 import { eventually } from '../eventually.js'
@@ -26,7 +27,6 @@ t.test('a message that comes many times does its work once', async (t) => {
   const view = await system.ended(task)
   t.equal(view.outcome, 'succeeded')
   for (let index = 0; index < 20; index++) await system.ring(JSON.stringify({ v: 1, task }))
-  const { readFileSync } = await import('node:fs')
   const next = await system.ended(await system.submit(makePlan('next', [{ name: 'app', blueprint: 'note' }])))
   t.equal(next.outcome, 'succeeded')
   t.equal(readFileSync(`${system.directory}/runs`, 'utf8'), 'x\n')
@@ -41,4 +41,13 @@ t.test('a task whose message was lost is found in the store', async (t) => {
   const plan = makePlan('lost', [{ name: 'app', blueprint: 'note' }])
   await system.store.tasks.create({ id, kind: 'apply', project: 'default', deployment: 'lost', plan: JSON.stringify(plan), at: Date.now(), requestDigest: 'x', event: { type: 'taskAccepted', kind: 'apply', project: 'default', deployment: 'lost', planDigest: 'p', by: 'test' } })
   t.equal((await system.ended(id)).outcome, 'succeeded')
+})
+
+t.test('an engine drives no more tasks at once than it may, and gets to all of them', async (t) => {
+  const system = await startSystem(t, { limits: { maxTasks: 2 } })
+  await system.startAgent('n1')
+  const tasks = []
+  for (let index = 0; index < 12; index++) tasks.push(await system.submit(makePlan(`many-${index}`, [{ name: 'app', blueprint: 'note' }])))
+  for (const task of tasks) t.equal((await system.ended(task)).outcome, 'succeeded')
+  t.strictSame(await system.broker.listDeadLetters(10), [])
 })

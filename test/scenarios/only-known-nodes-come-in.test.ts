@@ -1,8 +1,11 @@
+import { existsSync } from 'node:fs'
 import { join } from 'node:path'
 import { nodeId } from '@lichen/core'
+import { openSealer, startEngine } from '@lichen/engine'
+import { Registry } from 'prom-client'
 import t from 'tap'
 import { eventually } from '../eventually.js'
-import { actionOf, makePlan, startSystem } from './system.js'
+import { actionOf, makePlan, startSystem, testCatalog } from './system.js'
 
 t.test('a node with a wrong, an expired or a used-up join token stays outside', async (t) => {
   const system = await startSystem(t)
@@ -29,10 +32,6 @@ t.test('a node that was deleted loses its stream and cannot come back without jo
 })
 
 t.test('an order without a good signature is refused by the node, nothing is run, and the task says why', async (t) => {
-  const { startEngine, openSealer } = await import('@lichen/engine')
-  const { Registry } = await import('prom-client')
-  const { existsSync } = await import('node:fs')
-  const { testCatalog } = await import('./system.js')
   const system = await startSystem(t)
   const agent = await system.startAgent('n1')
   await system.stopEngine()

@@ -26,8 +26,9 @@ export interface SystemOptions {
   readonly catalog?: Catalog
   /** Where the database stands. Default: a directory of its own that goes with the test. */
   readonly directory?: string
-  /** Milliseconds added to the clock of the engine. */
   readonly now?: () => number
+  /** What the engine is given in place of the store: a store that fails. */
+  readonly wrapStore?: (store: Store) => Store
 }
 
 export interface System {
@@ -100,7 +101,7 @@ export async function startSystem(t: Test, options: SystemOptions = {}): Promise
     gateway: () => `127.0.0.1:${port}`,
     async startEngine(name = 'engine-1') {
       registry = new Registry()
-      engine = await startEngine({ store, broker, catalog: options.catalog ?? testCatalog, authority, sealer, now, log, registry, name, gateway: { host: '127.0.0.1', port }, limits: { sweepMs: 200, heartbeatIntervalMs: 300, nodesRefreshMs: 200, ...options.limits } })
+      engine = await startEngine({ store: options.wrapStore?.(store) ?? store, broker, catalog: options.catalog ?? testCatalog, authority, sealer, now, log, registry, name, gateway: { host: '127.0.0.1', port }, limits: { sweepMs: 200, heartbeatIntervalMs: 300, nodesRefreshMs: 200, ...options.limits } })
       port = engine.gatewayPort
       return engine
     },

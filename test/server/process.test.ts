@@ -107,6 +107,15 @@ t.test('malformed settings are all reported at once, and nothing is made', async
   t.notOk(existsSync(join(directory, '.lichen')))
 })
 
+t.test('lichen server is the same program, and passes signals on', async (t) => {
+  const directory = makeDirectory(t)
+  const server = startLichen(t, directory, ['server'], { LICHEN_PORT: '0', LICHEN_GATEWAY_HOST: '127.0.0.1', LICHEN_GATEWAY_PORT: '0', LICHEN_CATALOG: 'catalog', LICHEN_LOG_LEVEL: 'warn' })
+  await eventually(t, 'the server is up', () => server.stdout().includes('is running'), { timeoutMs: 20_000 })
+  t.match(await runLichen(t, directory, 'tasks'), { code: 0 })
+  server.child.kill('SIGTERM')
+  t.match(await server.ended, { code: 0, stderr: '' })
+})
+
 t.test('after kill -9 in the middle of a task the next start goes on with it, and a follower sees the end', async (t) => {
   const directory = makeDirectory(t)
   mkdirSync(join(directory, 'node'))

@@ -1,9 +1,9 @@
 // Builds build/lichen-agent_VERSION_ARCH.deb: the agent with a Node.js runtime of its own, depending on nothing that a minimal Debian image lacks.
-// Nothing is built when nothing that goes in has changed. Prints the path of the package as its last line.
+// Nothing is built when nothing that goes in has changed. Leaves the package's tree in build/agent-root, where it runs too. Prints the path of the package as
+// its last line.
 import { execFileSync } from 'node:child_process'
 import { createHash } from 'node:crypto'
 import { chmodSync, copyFileSync, existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, realpathSync, renameSync, rmSync, statSync, writeFileSync } from 'node:fs'
-import { tmpdir } from 'node:os'
 import { dirname, join } from 'node:path'
 import { gzipSync } from 'node:zlib'
 import { bundleAgent, packageRoot } from './bundle.mjs'
@@ -18,7 +18,9 @@ const root = dirname(dirname(packageRoot))
 const { version } = JSON.parse(readFileSync(join(packageRoot, 'package.json'), 'utf8'))
 const architecture = { x64: 'amd64', arm64: 'arm64' }[process.arch] ?? process.arch
 const output = join(root, 'build', `lichen-agent_${version}_${architecture}.deb`)
-const work = mkdtempSync(join(tmpdir(), 'lichen-agent-deb-'))
+const finalTree = join(root, 'build', 'agent-root')
+mkdirSync(dirname(output), { recursive: true })
+const work = mkdtempSync(join(dirname(output), 'agent-root-'))
 
 try {
   await main()
@@ -35,17 +37,20 @@ async function main() {
   const packages = await bundleAgent({ entry: join(packageRoot, 'dist/main.js'), directory: library, root })
   const inputs = hashInputs(library)
   const stamp = `${output}.inputs`
-  if (existsSync(output) && existsSync(stamp) && readFileSync(stamp, 'utf8') === inputs) {
+  if ([output, stamp, finalTree].every((path) => existsSync(path)) && readFileSync(stamp, 'utf8') === inputs) {
     console.error('nothing changed since the package was built')
     console.log(output)
     return
   }
+  rmSync(stamp, { force: true })
   addRuntime(library)
   addFiles(tree)
   addCopyright(tree, packages)
   addControl(tree)
   checkBundle(library)
   buildPackage(tree)
+  rmSync(finalTree, { recursive: true, force: true })
+  renameSync(tree, finalTree)
   writeFileSync(stamp, inputs)
   console.log(output)
 }
@@ -113,7 +118,6 @@ function checkBundle(library) {
 }
 
 function buildPackage(tree) {
-  mkdirSync(dirname(output), { recursive: true })
   const temporary = `${output}.new`
   execFileSync('dpkg-deb', ['--root-owner-group', '-Zxz', '-z9', '--build', tree, temporary], { stdio: ['ignore', 2, 2], env: { ...process.env, SOURCE_DATE_EPOCH: epoch } })
   const { size } = statSync(temporary)

@@ -26,7 +26,8 @@ export interface Terminal {
 export function openTerminal(stdin: NodeJS.ReadStream, stdout: NodeJS.WriteStream, stderr: NodeJS.WriteStream, env: Readonly<Record<string, string | undefined>>): Terminal {
   const isDumb = env['TERM'] === 'dumb'
   const isInteractive = stdout.isTTY === true && !isDumb && !env['CI']
-  const hasColour = !env['NO_COLOR'] && (env['FORCE_COLOR'] ? env['FORCE_COLOR'] !== '0' : stdout.isTTY === true && !isDumb)
+  const isForced = env['FORCE_COLOR'] !== undefined && env['FORCE_COLOR'] !== '' && env['FORCE_COLOR'] !== '0'
+  const hasColour = isForced || (!env['NO_COLOR'] && env['FORCE_COLOR'] !== '0' && stdout.isTTY === true && !isDumb)
   return {
     isInteractive,
     canAsk: stdin.isTTY === true && stderr.isTTY === true,

@@ -12,7 +12,7 @@ import { openLab, type Lab, type LabView } from '@lichen/lab'
 import { installAgent } from './agent-installation.js'
 import { buildAgentPackage, type AgentPackage } from './agent-package.js'
 import { runProgram } from './child-program.js'
-import { openDemoLock } from './demo-lock.js'
+import { openDemoLock, type DemoLock } from './demo-lock.js'
 import { DemoFailure } from './failure.js'
 import { takeKeptDeployment, writeKeptDeployment, type KeptDeployment } from './kept-deployment.js'
 import { runLichen } from './lichen-program.js'
@@ -32,6 +32,8 @@ export interface DemoOptions {
   readonly env: NodeJS.ProcessEnv
   readonly write: (text: string) => void
   readonly hasColour: boolean
+  /** Of the terminal, in columns. */
+  readonly width: number
   /** Ends the demo at once, wherever it is. */
   readonly signal: AbortSignal
 }
@@ -48,8 +50,7 @@ const joinTimeoutMs = 90_000
  */
 export async function runDemo(options: DemoOptions): Promise<void> {
   const directory = join(options.labDirectory, options.labName)
-  const lock = await openDemoLock(directory)
-  if (!lock) throw new DemoFailure('another demo is running on this machine; end it with Ctrl-C first')
+  const lock = await lockDemo(options)
   const steps = openSteps({ write: options.write, hasColour: options.hasColour, now: Date.now })
   const lab = openLab({ name: options.labName, directory: options.labDirectory, cacheDirectory: options.cacheDirectory })
   const demo = { ...options, directory, lab, steps }
@@ -61,6 +62,19 @@ export async function runDemo(options: DemoOptions): Promise<void> {
     await endDemo(demo, running.server, kept)
     await lock.close()
   }
+}
+
+/** Removes what the last run left on disk. @throws DemoFailure while a demo runs. */
+export async function cleanDemo(options: Pick<DemoOptions, 'labName' | 'labDirectory' | 'cacheDirectory'>): Promise<void> {
+  const lock = await lockDemo(options)
+  await openLab({ name: options.labName, directory: options.labDirectory, cacheDirectory: options.cacheDirectory }).down()
+  await lock.close()
+}
+
+async function lockDemo(options: Pick<DemoOptions, 'labName' | 'labDirectory'>): Promise<DemoLock> {
+  const lock = await openDemoLock(join(options.labDirectory, options.labName))
+  if (!lock) throw new DemoFailure('another demo is running on this machine; end it with Ctrl-C first')
+  return lock
 }
 
 interface Demo extends DemoOptions {
@@ -82,9 +96,12 @@ async function playDemo(demo: Demo, running: { server?: ServerProcess }): Promis
   running.server = server
   steps.note(`API ${server.apiUrl}, gateway for nodes ${server.gatewayAddress}`)
   await steps.run(`agents on ${roles.join(' and ')} join`, () => joinNodes(demo, server, agent, former))
-  await steps.run('lichen apply examples/keystone.yaml', () => applyPlan(demo, server))
+  const changed = await applyPlan(demo, server, 'lichen apply examples/keystone.yaml')
   await showOpenStack(demo)
-  await applyAgain(demo, server)
+  if (changed > 0 && (await applyPlan(demo, server, 'lichen apply examples/keystone.yaml, once more')) > 0) {
+    throw new DemoFailure('the second apply of the same plan changed something')
+  }
+  steps.note('nothing had to change: the nodes are as the plan says')
   steps.printTimes()
   const kept = { version: 1, gatewayPort: portOf(server.gatewayAddress), agentDigest: agent.digest, keptAt: Date.now() } as const
   if (demo.isKept) await stay(demo, server, kept)
@@ -138,28 +155,24 @@ async function joinNodes(demo: Demo, server: ServerProcess, agent: AgentPackage,
   await waitForNodes(server, roles, joinTimeoutMs, demo.signal)
 }
 
-async function applyPlan(demo: Demo, server: ServerAddress): Promise<void> {
-  const { exitCode, output } = await runLichen(server, ['apply', '--logs', join(demo.checkout, 'examples/keystone.yaml')], { env: demo.env, isShown: true, signal: demo.signal })
-  if (exitCode !== 0) throw new DemoFailure(`lichen apply: exit code ${exitCode}`, output)
+/** Applies the plan as a user does, with the live view and the task log; gives the number of actions that changed something. */
+async function applyPlan(demo: Demo, server: ServerAddress, title: string): Promise<number> {
+  const { exitCode } = await demo.steps.run(title, () =>
+    runLichen(server, ['apply', '--logs', join(demo.checkout, 'examples/keystone.yaml')], { env: demo.env, isShown: true, signal: demo.signal }),
+  )
+  if (exitCode !== 0) throw new DemoFailure(`lichen apply: exit code ${exitCode}`)
+  return countChanges(server)
 }
 
 /** The stock client on the control node. */
 async function showOpenStack(demo: Demo): Promise<void> {
   for (const command of ['openstack token issue', 'openstack endpoint list']) {
     await demo.steps.run(`on control: ${command}`, async () => {
-      const { exitCode, stdout, stderr } = await untilAborted(demo.lab.exec('control', ['bash', '-c', `. /root/openrc && exec ${command} --max-width 110`], { timeoutMs: 120_000 }), demo.signal)
+      const { exitCode, stdout, stderr } = await untilAborted(demo.lab.exec('control', ['bash', '-c', `. /root/openrc && exec ${command}`], { timeoutMs: 120_000, env: { CLIFF_MAX_TERM_WIDTH: String(demo.width) } }), demo.signal)
       demo.write(stdout)
       if (exitCode !== 0) throw new DemoFailure(`${command}: exit code ${exitCode}`, stderr)
     })
   }
-}
-
-/** The same plan once more must find everything as it should be. */
-async function applyAgain(demo: Demo, server: ServerAddress): Promise<void> {
-  await demo.steps.run('lichen apply examples/keystone.yaml, once more', () => applyPlan(demo, server))
-  const changed = await countChanges(server)
-  if (changed > 0) throw new DemoFailure(`the second apply changed ${changed} actions`)
-  demo.steps.note('nothing had to change')
 }
 
 /** How many actions of the newest task changed something on their node. */

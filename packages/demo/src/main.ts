@@ -8,8 +8,7 @@ import { dirname, join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { parseArgs } from 'node:util'
 import { LichenError } from '@lichen/core'
-import { openLab } from '@lichen/lab'
-import { defaultLabDirectory, runDemo, type DemoOptions } from './demo.js'
+import { cleanDemo, defaultLabDirectory, runDemo, type DemoOptions } from './demo.js'
 import { DemoFailure, Interrupted } from './failure.js'
 import { runLocalDemo } from './local-demo.js'
 
@@ -29,7 +28,7 @@ async function main(): Promise<number> {
   if (!values) return 2
   if (values.help) return (process.stdout.write(help), 0)
   const options = buildOptions(values.keep, listenForSignals())
-  if (values.clean) return (await openLab({ name: options.labName, directory: options.labDirectory, cacheDirectory: options.cacheDirectory }).down(), 0)
+  if (values.clean) return (await cleanDemo(options), 0)
   const obstacle = values.local ? 'as asked for' : findObstacle()
   if (obstacle === undefined) await runDemo(options)
   else {
@@ -60,6 +59,8 @@ function buildOptions(isKept: boolean, signal: AbortSignal): DemoOptions {
     env,
     write: (text) => void process.stdout.write(text),
     hasColour: process.stdout.isTTY === true && !env['NO_COLOR'],
+    // a pipe has no width: wide enough for a token
+    width: process.stdout.columns ?? 200,
     signal,
   }
 }

@@ -125,13 +125,13 @@ function buildListener({ sessions, directory, roster, logWriter, now, log }: Lis
     opened(session, facts, agentVersion) {
       sessions.add(session, facts)
       directory.recordHello(session.node, facts, agentVersion)
-      for (const driver of roster.list()) driver.connected()
+      for (const driver of roster.list()) driver.connected(session.node)
     },
     closed(session) {
       logWriter.forget(session)
       roster.forget(session)
       sessions.remove(session)
-      for (const driver of roster.list()) driver.wake()
+      for (const driver of roster.list()) driver.wake(session.node)
     },
     heartbeat: (session, facts) => directory.recordSign(session.node, facts),
     result(session, report) {

@@ -2,7 +2,7 @@
  * The right to serve from a data directory, held through the kernel's lock on a small SQLite file: it is gone with its process however that
  * ends, so there is no stale lock to explain. Node.js has no flock(2) of its own, and SQLite is here anyway.
  *
- * 1. The lock is an exclusive transaction that stays open and writes nothing.
+ * 1. The lock is an exclusive transaction that stays open and writes nothing (so no journal is needed on disk).
  * 2. The file is never removed: removing a lock file that another process is about to open gives two owners.
  */
 import sqlite3 from 'sqlite3'
@@ -18,7 +18,7 @@ export async function openDirectoryLock(path: string): Promise<DirectoryLock | u
   })
   const close = () => new Promise<void>((resolve, reject) => database.close((error) => (error ? reject(error) : resolve())))
   try {
-    await new Promise<void>((resolve, reject) => database.exec('BEGIN EXCLUSIVE', (error) => (error ? reject(error) : resolve())))
+    await new Promise<void>((resolve, reject) => database.exec('PRAGMA journal_mode = MEMORY; BEGIN EXCLUSIVE', (error) => (error ? reject(error) : resolve())))
     return { close }
   } catch (error) {
     await close()

@@ -33,7 +33,8 @@ export async function readInstalled(names: readonly string[], context: CommandCo
   // 1: some name is not known, which is an answer too.
   if (execution.exitCode !== 0 && execution.exitCode !== 1) return { problem: execution.startError ?? execution.tail }
   const found = parseInstalled(execution.stdout.toString('utf8'))
-  const missing = names.filter((name) => !found.has(name))
+  // dpkg also lists names that it knows from other packages' fields alone.
+  const missing = names.filter((name) => !found.get(name)?.isKnown)
   if (missing.length === 0) return found
   const all = await context.run({ argv: ['dpkg-query', '--show', `--showformat=${queryFormat}`], output: 'quiet', captureBytes })
   for (const [name, provider] of parseProvided(all.stdout.toString('utf8'))) if (missing.includes(name)) found.set(name, { ...provider, name, version: '' })

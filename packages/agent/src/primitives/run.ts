@@ -30,7 +30,7 @@ export const run: Primitive<'run'> = {
       isThere = execution.exitCode === 0
       printed = execution.stdout
     }
-    if (!isThere) return { isThere: false, difference: `run ${describe(spec)}` }
+    if (!isThere) return { isThere: false, difference: `run ${describe(spec, context)}` }
     const outputs = await readOutputs(spec, printed, context)
     return 'failure' in outputs ? { isThere: false, difference: outputs.failure.message } : { isThere: true, outputs }
   },
@@ -39,7 +39,7 @@ export const run: Primitive<'run'> = {
     const base = findBase(spec, context)
     if ('failure' in base) return base
     const execution = await context.run({ ...base, argv: spec.argv ?? [...shell, spec.shell ?? ''], stdin: spec.stdin, ...captureOf(spec) })
-    const failed = toFailure(spec, execution)
+    const failed = toFailure(spec, execution, context)
     if (failed) return { ...failed, exitCode: execution.exitCode }
     const outputs = await readOutputs(spec, execution.stdout, context, execution.isStdoutCut)
     return 'failure' in outputs ? { ...outputs, exitCode: execution.exitCode } : { exitCode: execution.exitCode, outputs }
@@ -82,11 +82,11 @@ function captureOf(spec: Spec): Pick<Program, 'captureBytes' | 'output'> {
   return { captureBytes: maxOutputBytes, output: outputs.some((output) => output.secret) ? 'stderr' : 'log' }
 }
 
-function toFailure(spec: Spec, execution: Execution): ReturnType<typeof failure> | undefined {
+function toFailure(spec: Spec, execution: Execution, context: CommandContext): ReturnType<typeof failure> | undefined {
   if (execution.startError !== undefined) return failure('COMMAND_NOT_STARTED', execution.startError)
   if (execution.exitCode !== undefined && (spec.okExitCodes ?? [0]).includes(execution.exitCode)) return undefined
   const code = /No space left on device/i.test(execution.tail) ? 'COMMAND_DISK_FULL' : 'COMMAND_EXIT_CODE'
-  return failure(code, `${describe(spec)} ${describeEnd(execution)}`)
+  return failure(code, `${describe(spec, context)} ${describeEnd(execution)}`)
 }
 
 function describeEnd(execution: Execution): string {
@@ -95,9 +95,9 @@ function describeEnd(execution: Execution): string {
   return execution.tail === '' ? `${how} and printed nothing` : `${how}; its last lines:\n${execution.tail}`
 }
 
-/** The program in a line, for messages. */
-function describe(spec: Spec): string {
-  const text = spec.argv ? spec.argv.join(' ') : (spec.shell ?? '').trim().split('\n')[0]!
+/** The program in a line, for messages. Masked before it is cut: half a secret would be known no more. */
+function describe(spec: Spec, { log }: CommandContext): string {
+  const text = log.masker.maskText(spec.argv ? spec.argv.join(' ') : (spec.shell ?? '').trim()).split('\n')[0]!
   return `\`${text.length > 120 ? `${text.slice(0, 119)}…` : text}\``
 }
 

@@ -4,7 +4,14 @@ import { printResult } from '../context.js'
 import { exitCodes, type ExitCode } from '../exit-codes.js'
 import { CliFailure, type Problem } from '../failure.js'
 import { countOf } from '../follow/words.js'
+import { firstLine } from '../terminal.js'
 import { readPlanFile } from './plan-file.js'
+
+interface PreviewCommand {
+  readonly name: string
+  readonly kind: string
+  readonly spec: Readonly<Record<string, unknown>>
+}
 
 interface PreviewAction {
   readonly id: string
@@ -12,7 +19,7 @@ interface PreviewAction {
   readonly name: string
   readonly node: string
   readonly after: readonly string[]
-  readonly commands: readonly { readonly name: string; readonly kind: string }[]
+  readonly commands: readonly PreviewCommand[]
 }
 
 interface Preview {
@@ -53,11 +60,22 @@ function buildPreviewLines({ terminal }: Context, { digest, deployment, actions 
   for (const action of actions) {
     lines.push('', `${terminal.style('cyan', `${action.component}/${action.name}`)} on ${action.node}`)
     if (action.after.length > 0) lines.push(terminal.style('dim', `  after ${action.after.join(', ')}`))
-    lines.push(...action.commands.map((command) => `  ${command.kind.padEnd(9)} ${command.name}`))
+    lines.push(...action.commands.map((command) => `  ${command.kind.padEnd(9)} ${command.name}${terminal.style('dim', describeSubject(command))}`))
   }
   lines.push('', `digest ${digest}`)
   if (kind === 'apply') lines.push(`Run exactly this: lichen apply ${file} --preview ${digest}`)
   return lines
+}
+
+// What the command is about, in a few words; `--json` has every field.
+function describeSubject({ spec }: PreviewCommand): string {
+  const { path, names, unit, user, destination, argv, shell } = spec
+  const thing = [path, unit, user, destination, Array.isArray(names) ? names.join(' ') : undefined].find((value) => typeof value === 'string')
+  const program = Array.isArray(argv) ? argv.join(' ') : typeof shell === 'string' ? shell : ''
+  const text = typeof thing === 'string' ? thing : firstLine(program).slice(0, 80)
+  if (text === '') return ''
+  const state = typeof spec['state'] === 'string' ? ` (${spec['state']})` : ''
+  return `  ${text}${state}`
 }
 
 async function validatePlan(context: Context, file: string): Promise<ExitCode> {

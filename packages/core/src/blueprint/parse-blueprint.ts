@@ -1,6 +1,5 @@
 /** From the text of `blueprint.yaml` and its templates to a compiled blueprint, with every problem found on the way. */
 import { Value } from '@sinclair/typebox/value'
-import { parseDocument } from 'yaml'
 import { commandSchemas, defaultCommandTimeoutMs, type CommandKind } from '../command/command-schema.js'
 import type { ErrorCode, Problem } from '../errors.js'
 import { digestOf } from '../graph/digest.js'
@@ -10,6 +9,7 @@ import type { CompiledAction, CompiledBlueprint, CompiledCommand, CompiledProvis
 import { compileValue, guard, ValueError, type CompiledValue } from './compiled-value.js'
 import { compileExpression, type CompiledExpression } from './expression.js'
 import { shapeProblems } from '../plan/shape-problems.js'
+import { parseYamlText } from '../plan/yaml-text.js'
 import { compileTemplate } from './template.js'
 import { compileValidator } from './value-validator.js'
 
@@ -20,25 +20,14 @@ const defaultSecretLength = 32
 
 /** The compiled blueprint, or every problem: syntax, shape, JSON Schemas, expressions, templates. `templates`: file name → text. */
 export function parseBlueprint(text: string, templates: Readonly<Record<string, string>>): Parsed<Blueprint> {
-  const parsed = parseYaml(text)
-  if (!parsed.ok) return parsed
+  const parsed = parseYamlText(text)
+  if (!parsed.ok) return { ok: false, problems: parsed.faults.map((message) => ({ code: 'BLUEPRINT_SYNTAX', path: '', message })) }
   const { value } = parsed
   if (!Value.Check(BlueprintSchema, value)) return { ok: false, problems: shapeProblems(BlueprintSchema, value, 'BLUEPRINT_SHAPE') }
   const compiler = new BlueprintCompiler(value, templates)
   const compiled = compiler.compile()
   if (compiler.problems.length > 0) return { ok: false, problems: compiler.problems }
   return { ok: true, value: { document: value, templates, digest: digestOf({ document: value, templates }), compiled } }
-}
-
-function parseYaml(text: string): Parsed<unknown> {
-  const failed = (messages: readonly string[]): Parsed<never> => ({ ok: false, problems: messages.map((message) => ({ code: 'BLUEPRINT_SYNTAX', path: '', message: message.split('\n')[0]! })) })
-  const yaml = parseDocument(text, { version: '1.2', uniqueKeys: true })
-  if (yaml.errors.length > 0) return failed(yaml.errors.map((error) => error.message))
-  try {
-    return { ok: true, value: yaml.toJS({ maxAliasCount: 100 }) as unknown }
-  } catch (error) {
-    return failed([error instanceof Error ? error.message : String(error)])
-  }
 }
 
 class BlueprintCompiler {

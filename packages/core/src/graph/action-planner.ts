@@ -56,6 +56,7 @@ function append<T>(map: Map<string, T[]>, key: string, entry: T): void {
   else map.set(key, [entry])
 }
 
+/** Gives the actions of one graph, from the contexts of its components in dependency order; used once. Problems go to the list that is passed in. */
 export class ActionPlanner {
   readonly #plots = new Map<string, Plot>()
   /** Component → those that use it or come after it. */

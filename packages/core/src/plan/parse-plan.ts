@@ -1,18 +1,14 @@
 /** From bytes that somebody sent to a plan of the right shape. Its meaning is check-plan.ts's. */
 import { Value } from '@sinclair/typebox/value'
-import { LineCounter, parseDocument } from 'yaml'
 import type { ErrorCode, Problem } from '../errors.js'
 import type { Parsed } from '../parsed.js'
 import { maxPlanSizeBytes, PlanSchema, type Plan } from './plan-schema.js'
 import { findRepeatedKey } from './repeated-key.js'
 import { shapeProblems } from './shape-problems.js'
+import { parseYamlText } from './yaml-text.js'
 
 /** Deepest nesting accepted. Parameters of real services nest five deep; without a limit a document of brackets ends in a stack overflow. */
 const maxDepth = 64
-/** Aliases may multiply a YAML document at most this often: enough for anchors that people write, far too little for a bomb. */
-const maxAliasCount = 100
-/** Syntax errors shown. One bracket left open makes many more, and only the first matter. */
-const maxSyntaxProblems = 20
 
 /** The plan, from YAML or JSON text or a value that was parsed already; or every problem found. */
 export function parsePlan(input: unknown): Parsed<Plan> {
@@ -43,19 +39,8 @@ function parseJson(text: string): Parsed<unknown> | undefined {
 }
 
 function parseYaml(text: string): Parsed<unknown> {
-  const lines = new LineCounter()
-  try {
-    const document = parseDocument(text, { version: '1.2', uniqueKeys: true, lineCounter: lines })
-    if (document.errors.length === 0) return { ok: true, value: document.toJS({ maxAliasCount }) as unknown }
-    const problems = document.errors.slice(0, maxSyntaxProblems).map((error): Problem => {
-      const { line, col } = lines.linePos(error.pos[0])
-      return { code: 'PLAN_SYNTAX', path: '', message: `line ${line}, column ${col}: ${error.message.split('\n')[0]!.replace(/ at line \d+, column \d+:?$/, '')}` }
-    })
-    return { ok: false, problems }
-  } catch (error) {
-    // A bomb of aliases, or nesting so deep that the parser's stack does not reach.
-    return failed('PLAN_SYNTAX', '', error instanceof RangeError ? 'the document is nested too deeply' : error instanceof Error ? error.message : String(error))
-  }
+  const parsed = parseYamlText(text)
+  return parsed.ok ? parsed : { ok: false, problems: parsed.faults.map((message): Problem => ({ code: 'PLAN_SYNTAX', path: '', message })) }
 }
 
 /** A list far above its limit is one problem, not ten thousand. */

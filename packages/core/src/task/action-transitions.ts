@@ -3,7 +3,6 @@
  * Called by state.ts alone. A pair that does not fit is TASK_ILLEGAL_EVENT and changes nothing.
  */
 import { LichenError } from '../errors.js'
-import type { AttemptResult } from '../command/result.js'
 import type { TaskEvent } from './events.js'
 import { isRetryable } from './retry-policy.js'
 import { countLive, markReady, moveTo, type Vertex } from './task-index.js'

@@ -90,7 +90,7 @@ function waitForTurn(task: TrackedTask, { action, lane }: Vertex, since: number,
   if (record.cordoned) return { reason: `node ${node} is cordoned: it accepts no new actions until an operator lifts that`, since, until: null, owner: 'operator' }
   const parallel = task.graph?.rollout.maxParallelNodes ?? 1
   const until = task.index.deadlines.peek()?.view.deadline ?? null
-  if (lane.live >= limits.actionsPerNode) return { reason: `node ${node} has ${lane.live} actions of this task, no more at once`, since, until, owner: `node ${node}` }
-  if (lane.live === 0 && task.index.busyLanes.size >= parallel) return { reason: `${parallel} nodes are busy, and rollout.maxParallelNodes allows no more`, since, until, owner: 'engine' }
+  if (lane.live >= limits.actionsPerNode) return { reason: `node ${node} has ${lane.live} ${lane.live === 1 ? 'action' : 'actions'} of this task, and takes no more at once`, since, until, owner: `node ${node}` }
+  if (lane.live === 0 && task.index.busyLanes.size >= parallel) return { reason: `${parallel} ${parallel === 1 ? 'node is' : 'nodes are'} busy, and rollout.maxParallelNodes allows no more`, since, until, owner: 'engine' }
   return byEngine(`about to be sent to node ${node}`, since)
 }

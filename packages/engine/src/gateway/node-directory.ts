@@ -14,7 +14,7 @@ export type RegisteredNode = NodeRecord & { readonly keyDigest: string }
 
 export interface NodeDirectory {
   find(node: NodeId): RegisteredNode | undefined
-  /** True when the store has this very registration of the node; reads again before it says no. */
+  /** True when the store has this very registration of the node, as of a second ago at most; reads again before it says no. */
   isRegistered(identity: Pick<NodeIdentity, 'node' | 'registration'>): Promise<boolean>
   /** Reads the list anew, and gives it back. */
   refresh(): Promise<readonly RegisteredNode[]>
@@ -40,6 +40,8 @@ export interface NodeDirectoryParts {
 
 // Signs of life are written this often: one statement for all nodes. Faster costs commits, slower blurs `lastSeenAt`.
 const writeSignsMs = 1_000
+// How old the list may be when a node is let in. When thousands come at once they share a read instead of asking each for itself.
+const admissionAgeMs = 1_000
 
 /** A directory that has read the list once. */
 export async function startNodeDirectory({ nodes, now, log, limits, hasSession, changed }: NodeDirectoryParts): Promise<NodeDirectory> {
@@ -47,13 +49,16 @@ export async function startNodeDirectory({ nodes, now, log, limits, hasSession, 
   const lostAfterMs = limits.heartbeatIntervalMs * limits.lostAfterHeartbeats
   let known = new Map<NodeId, RegisteredNode>()
   let fingerprint: string | undefined
+  let readAt = Number.NEGATIVE_INFINITY
   let reading: Promise<readonly RegisteredNode[]> | undefined
   let next: Promise<readonly RegisteredNode[]> | undefined
   let signs = new Map<NodeId, { facts?: Facts; state?: 'ready' | 'lost'; agentVersion?: string; seenAt: number }>()
   let writing: Promise<void> = Promise.resolve()
 
   async function read(): Promise<readonly RegisteredNode[]> {
+    const begunAt = now()
     const list = await nodes.listNodes()
+    readAt = begunAt
     known = new Map(list.map((node) => [node.id, node]))
     const seen = list.map((node) => `${node.id} ${node.cordoned} ${node.keyDigest}`).join('\n')
     const isChanged = fingerprint !== undefined && seen !== fingerprint
@@ -114,7 +119,7 @@ export async function startNodeDirectory({ nodes, now, log, limits, hasSession, 
   return {
     find: (node) => known.get(node),
     async isRegistered({ node, registration }) {
-      if (known.get(node)?.keyDigest !== registration) await refresh()
+      if (known.get(node)?.keyDigest !== registration || readAt + admissionAgeMs < now()) await refresh()
       return known.get(node)?.keyDigest === registration
     },
     refresh,

@@ -139,7 +139,12 @@ export function startSession({ call, identity, id, welcome, listener, now, log }
   }
 
   const helloTimer = setTimeout(() => close(new LichenError('ORDER_MALFORMED', `node ${node} did not say hello in time`)), helloTimeoutMs)
-  const expiryTimer = setTimeout(() => close(new LichenError('AGENT_UNAUTHENTICATED', `the certificate of node ${node} has expired`)), Math.min(longestTimerMs, Math.max(0, identity.expiresAt - now())))
+  let expiryTimer: NodeJS.Timeout | undefined
+  function awaitExpiry(): void {
+    const leftMs = identity.expiresAt - now()
+    if (leftMs <= 0) return close(new LichenError('AGENT_UNAUTHENTICATED', `the certificate of node ${node} has expired`))
+    expiryTimer = setTimeout(awaitExpiry, Math.min(longestTimerMs, leftMs))
+  }
   call.on('drain', () => {
     isBlocked = false
     for (let message = waiting.shift(); message !== undefined; message = waiting.shift()) {
@@ -162,6 +167,7 @@ export function startSession({ call, identity, id, welcome, listener, now, log }
     }
   })
   session.send({ $case: 'welcome', value: welcome })
+  awaitExpiry()
 }
 
 function parseFacts(text: string): Facts | undefined {

@@ -6,11 +6,9 @@
  * 1. an order goes out only after its `actionSent` is durable, and a result is acknowledged only after its `actionEnded` is;
  * 2. one append is under way at most; while it is, the view is ahead of the store, and nobody acts on it;
  * 3. when an append did not go through, the view is folded again from the store: nothing is patched;
- * 4. an order that was sent and has no answer is sent again on each new stream of its node, unless the node says it is running; the node's journal
- *    makes the second one harmless. Never once its result was received here;
- * 5. after `stop`, or when another engine has the lease, nothing is sent and nothing recorded.
+ * 4. after `stop`, or when another engine has the lease, nothing is sent and nothing recorded.
  */
-import { type Action, type ActionId, applyEvent, buildEngineResult, buildTaskView, decide, type Decision, expiryOf, LichenError, nextWakeup, type NodeId, summarizeTask, type TaskEvent, type TaskId, type TaskLimits, type TrackedTask, type World } from '@lichen/core'
+import { type Action, type ActionId, applyEvent, buildEngineResult, buildTaskView, decide, type Decision, LichenError, nextWakeup, type NodeId, summarizeTask, type TaskEvent, type TaskId, type TaskLimits, type TrackedTask, type World } from '@lichen/core'
 import { type AttemptKey, attemptKeyText, type OrderSigner } from '@lichen/protocol'
 import type { Append, AppendAnswer, Lease, Store } from '@lichen/store'
 import type { EngineLog } from '../engine-log.js'
@@ -18,7 +16,7 @@ import type { Session } from '../gateway/session.js'
 import type { EngineMetrics } from '../metrics.js'
 import type { Sealer } from '../sealer.js'
 import type { AttemptReport } from './attempt-report.js'
-import { buildCancelMessage, buildOrderMessage } from './dispatch.js'
+import { buildOutgoing } from './outgoing.js'
 import type { Planned } from './plan-task.js'
 import { type ResolvedCommands, resolveCommands } from './references.js'
 import { openTaskSecrets, type TaskSecrets } from './task-secrets.js'
@@ -47,10 +45,10 @@ export interface TaskDriver {
   readonly seq: number
   /** There may be events of others: a cancel, a retry. */
   refresh(): void
-  /** Something changed in the world: a node came, went, was cordoned. */
-  wake(): void
-  /** A node has a new stream. */
-  connected(): void
+  /** Something changed in the world: with this node, or with many. */
+  wake(node?: NodeId): void
+  /** The node has a new stream. */
+  connected(node: NodeId): void
   report(report: AttemptReport): void
   /** Whether the attempt is one of this node. Undefined while the task is being read. */
   isOwn(node: NodeId, key: AttemptKey): boolean | undefined
@@ -81,9 +79,8 @@ export function startTaskDriver(parts: TaskDriverParts): TaskDriver {
   const inbox: AttemptReport[] = []
   /** Attempts whose result stands in the inbox. */
   const answered = new Set<string>()
-  /** The stream that an attempt's order, or its cancel, went out on last. */
-  const dispatched = new Map<string, number>()
-  const cancelled = new Map<string, number>()
+  const outgoing = buildOutgoing({ task, epoch, signer, findSession, limits, log, metrics })
+  const resolve = (action: Action) => resolveCommands(action, (reference) => (view === undefined ? undefined : secrets?.find(reference, view)))
   let view: TrackedTask | undefined
   let secrets: TaskSecrets | undefined
   /** What planning gave, until it is recorded. */
@@ -110,11 +107,13 @@ export function startTaskDriver(parts: TaskDriverParts): TaskDriver {
       mustRefresh = true
       start()
     },
-    wake() {
+    wake(node) {
+      if (!concerns(node)) return
       isAwake = true
       start()
     },
-    connected() {
+    connected(node) {
+      if (!concerns(node)) return
       mustDispatch = true
       start()
     },
@@ -135,6 +134,8 @@ export function startTaskDriver(parts: TaskDriverParts): TaskDriver {
       await running
     },
   }
+
+  const concerns = (node: NodeId | undefined): boolean => node === undefined || view === undefined || view.graph === null || view.index.lanes.has(node)
 
   /** Begins a run in a later turn of the event loop, so that all messages that came in this turn go into one round. */
   function start(): void {
@@ -197,7 +198,7 @@ export function startTaskDriver(parts: TaskDriverParts): TaskDriver {
     const loaded = buildTaskView(events, row.graph)
     view = loaded
     durableSeq = loaded.seq
-    if (loaded.graph !== null) secrets ??= await openTaskSecrets(store.secrets, sealer, task, loaded.graph)
+    if (loaded.graph !== null) secrets ??= await openTaskSecrets(store.secrets, sealer, { task, graph: loaded.graph, isNew: false })
     if (loaded.graph === null && loaded.state === 'accepted') planned = await parts.plan(row.summary, row.plan, loaded.previewDigest)
   }
 
@@ -221,7 +222,7 @@ export function startTaskDriver(parts: TaskDriverParts): TaskDriver {
     if (planned !== undefined && current.graph === null && current.state === 'accepted') {
       const { event, graph } = planned
       if (graph !== null) {
-        secrets = await openTaskSecrets(store.secrets, sealer, task, graph)
+        secrets = await openTaskSecrets(store.secrets, sealer, { task, graph, isNew: true })
         round.graph = graph
       }
       record(current, round, event)
@@ -248,10 +249,11 @@ export function startTaskDriver(parts: TaskDriverParts): TaskDriver {
   function decideAll(current: TrackedTask, round: Round): void {
     for (;;) {
       const before = round.events.length
+      round.cancels.length = 0
       for (const decision of decide(current, world, round.at, limits)) {
         if (decision.type === 'record') record(current, round, decision.event)
         else if (decision.type === 'send') recordSend(current, round, decision)
-        else if (!round.cancels.some((cancel) => cancel.action === decision.action)) round.cancels.push(decision)
+        else round.cancels.push(decision)
       }
       if (round.events.length === before) return
       if (round.events.length < eventsAtOnce) continue
@@ -261,7 +263,7 @@ export function startTaskDriver(parts: TaskDriverParts): TaskDriver {
   }
 
   function recordSend(current: TrackedTask, round: Round, { action, attempt, deadline, expiresAt }: Extract<Decision, { type: 'send' }>): void {
-    const commands = resolveCommands(action, (reference) => secrets?.find(reference, current))
+    const commands = resolve(action)
     if (!commands.ok) {
       const { code, message } = commands.failure
       return record(current, round, { type: 'actionEnded', action: action.id, attempt, result: buildEngineResult('failed', code, message, round.at) })
@@ -299,49 +301,18 @@ export function startTaskDriver(parts: TaskDriverParts): TaskDriver {
       report.acknowledge()
     }
     if (isStopped) return
-    for (const { action, attempt, expiresAt, commands } of round.sends) send(action, attempt, expiresAt, commands)
+    for (const { action, attempt, expiresAt, commands } of round.sends) outgoing.send(action, attempt, expiresAt, commands)
     if (round.sends.length > 0) metrics.dispatchSeconds.observe((now() - round.at) / 1000)
-    if (mustDispatch) dispatchMissing()
-    for (const { action, attempt, reason } of round.cancels) sendCancel(action, attempt, reason)
-    if (view?.state === 'ended') end()
-  }
-
-  function send(action: Action, attempt: number, expiresAt: number, commands: ResolvedCommands): void {
-    const session = findSession(action.node)
-    const key = attemptKeyText({ taskId: task, actionId: action.id, attempt })
-    if (session === undefined || !session.send({ $case: 'order', value: buildOrderMessage({ task, action, attempt, epoch, expiresAt }, commands, signer) })) return
-    dispatched.set(key, session.id)
-    metrics.ordersSent.inc()
-    log.debug({ taskId: task, actionId: action.id, nodeId: action.node, attempt }, 'order sent')
-  }
-
-  /** Sends the orders that are out by the record and did not go out on the present stream of their node. */
-  function dispatchMissing(): void {
+    if (mustDispatch && view !== undefined) outgoing.sendMissing(view, answered, resolve)
     mustDispatch = false
-    if (view === undefined || view.state !== 'running') return
-    for (const { action, view: state } of view.index.deadlines.values()) {
-      const key = attemptKeyText({ taskId: task, actionId: action.id, attempt: state.attempt })
-      const session = findSession(action.node)
-      if (session === undefined || dispatched.get(key) === session.id || session.running.has(key) || answered.has(key)) continue
-      const commands = resolveCommands(action, (reference) => secrets?.find(reference, view as TrackedTask))
-      if (!commands.ok) log.error({ taskId: task, actionId: action.id, reason: commands.failure.message }, 'an order cannot be sent again: a value is gone')
-      else send(action, state.attempt, expiryOf(state.deadline ?? 0, action, limits), commands.value)
-    }
-  }
-
-  function sendCancel(action: Action, attempt: number, reason: string): void {
-    const session = findSession(action.node)
-    const key = attemptKeyText({ taskId: task, actionId: action.id, attempt })
-    if (session === undefined || cancelled.get(key) === session.id) return
-    if (session.send({ $case: 'cancel', value: buildCancelMessage(task, action, attempt, epoch, reason, signer) })) cancelled.set(key, session.id)
+    for (const { action, attempt, reason } of round.cancels) outgoing.cancel(action, attempt, reason)
+    if (view?.state === 'ended') end()
   }
 
   function count(round: Round): void {
     for (const event of round.events) {
       if (event.type === 'actionEnded') {
-        const key = attemptKeyText({ taskId: task, actionId: event.action, attempt: event.attempt })
-        dispatched.delete(key)
-        cancelled.delete(key)
+        outgoing.forget(event.action, event.attempt)
         metrics.actionsEnded.inc({ outcome: event.result.outcome })
         const sentAt = view?.actions.get(event.action)?.sentAt
         if (typeof sentAt === 'number') metrics.attemptSeconds.observe((round.at - sentAt) / 1000)

@@ -20,11 +20,11 @@ const alphabet = 'abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789
 /** A secret of so many characters from a-z A-Z 0-9, each as likely as any other (`randomInt` rejects what would bias it). */
 const makeSecret = (length: number): string => Array.from({ length }, () => alphabet[randomInt(alphabet.length)]).join('')
 
-/** The values of this task. Secrets of the deployment that are missing are made and stored first. */
-export async function openTaskSecrets(secrets: SecretStore, sealer: Sealer, task: TaskId, graph: ActionGraph): Promise<TaskSecrets> {
+/** The values of this task. Secrets of the deployment that are missing are made and stored first. `isNew`: nothing has run yet, so there are no outputs to read. */
+export async function openTaskSecrets(secrets: SecretStore, sealer: Sealer, { task, graph, isNew }: { readonly task: TaskId; readonly graph: ActionGraph; readonly isNew: boolean }): Promise<TaskSecrets> {
   const ofDeployment = await readDeploymentSecrets(secrets, sealer, `deployment/${graph.project}/${graph.deployment}`, graph.secrets)
   const outputScope = `task/${task}`
-  const outputs = await openScope(secrets, sealer, outputScope)
+  const outputs = isNew ? new Map<string, string>() : await openScope(secrets, sealer, outputScope)
   return {
     find(reference, view) {
       if (reference.kind === 'secret') return asSecret(ofDeployment.get(reference.name))

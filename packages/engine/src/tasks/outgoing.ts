@@ -1,0 +1,74 @@
+/**
+ * What one task sends to its nodes: orders and cancels. Owns the memory of which stream each of them went out on last.
+ * Invariants: (1) on one stream an order, or a cancel, goes out once; (2) an order that is out by the record goes out again on a new stream, unless the
+ * node said there that it runs the attempt, or its result is here already: the node's journal makes the second one harmless.
+ */
+import { type Action, expiryOf, type NodeId, type TaskId, type TaskLimits, type TrackedTask } from '@lichen/core'
+import { attemptKeyText, type OrderSigner } from '@lichen/protocol'
+import type { EngineLog } from '../engine-log.js'
+import type { Session } from '../gateway/session.js'
+import type { EngineMetrics } from '../metrics.js'
+import { buildCancelMessage, buildOrderMessage } from './dispatch.js'
+import type { ResolvedCommands, resolveCommands } from './references.js'
+
+export interface OutgoingParts {
+  readonly task: TaskId
+  readonly epoch: number
+  readonly signer: OrderSigner
+  readonly findSession: (node: NodeId) => Session | undefined
+  readonly limits: TaskLimits
+  readonly log: EngineLog
+  readonly metrics: EngineMetrics
+}
+
+export interface Outgoing {
+  /** Sends the order if its node has a stream. `expiresAt`: ms since the epoch. */
+  send(action: Action, attempt: number, expiresAt: number, commands: ResolvedCommands): void
+  /** Sends the orders that are out by the record and did not go out on the present stream of their node. `answered`: attempts whose result is here. */
+  sendMissing(view: TrackedTask, answered: ReadonlySet<string>, resolve: (action: Action) => ReturnType<typeof resolveCommands>): void
+  cancel(action: Action, attempt: number, reason: string): void
+  /** The attempt has ended. */
+  forget(actionId: string, attempt: number): void
+}
+
+/** Nothing has been sent yet. */
+export function buildOutgoing({ task, epoch, signer, findSession, limits, log, metrics }: OutgoingParts): Outgoing {
+  const ordered = new Map<string, number>()
+  const cancelled = new Map<string, number>()
+  const keyOf = (actionId: string, attempt: number): string => attemptKeyText({ taskId: task, actionId, attempt })
+
+  function send(action: Action, attempt: number, expiresAt: number, commands: ResolvedCommands): void {
+    const session = findSession(action.node)
+    if (session === undefined || !session.send({ $case: 'order', value: buildOrderMessage({ task, action, attempt, epoch, expiresAt }, commands, signer) })) return
+    ordered.set(keyOf(action.id, attempt), session.id)
+    metrics.ordersSent.inc()
+    log.debug({ taskId: task, actionId: action.id, nodeId: action.node, attempt }, 'order sent')
+  }
+
+  return {
+    send,
+    sendMissing(view, answered, resolve) {
+      // While cancelling, the cancel alone goes out: a node that never saw the order answers it as cancelled.
+      if (view.state !== 'running') return
+      for (const { action, view: state } of view.index.deadlines.values()) {
+        const key = keyOf(action.id, state.attempt)
+        const session = findSession(action.node)
+        if (session === undefined || ordered.get(key) === session.id || session.running.has(key) || answered.has(key)) continue
+        const commands = resolve(action)
+        if (commands.ok) send(action, state.attempt, expiryOf(state.deadline ?? 0, action, limits), commands.value)
+        else log.error({ taskId: task, actionId: action.id, reason: commands.failure.message }, 'an order cannot be sent again: a value is gone')
+      }
+    },
+    cancel(action, attempt, reason) {
+      const session = findSession(action.node)
+      const key = keyOf(action.id, attempt)
+      if (session === undefined || cancelled.get(key) === session.id) return
+      if (session.send({ $case: 'cancel', value: buildCancelMessage(task, action, attempt, epoch, reason, signer) })) cancelled.set(key, session.id)
+    },
+    forget(actionId, attempt) {
+      const key = keyOf(actionId, attempt)
+      ordered.delete(key)
+      cancelled.delete(key)
+    },
+  }
+}

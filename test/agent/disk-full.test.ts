@@ -1,0 +1,77 @@
+import { spawnSync } from 'node:child_process'
+import { closeSync, openSync, rmSync, writeSync } from 'node:fs'
+import { join } from 'node:path'
+import t, { type Test } from 'tap'
+import { eventually } from '../eventually.js'
+import { makeDirectory, startGateway, startTestAgent } from './agent.js'
+import { makeCommand } from './gateway.js'
+
+const skip = process.getuid?.() === 0 ? false : 'mounting a small file system needs root'
+
+/** A file system of this size, unmounted with the test. */
+function mountSmall(t: Test, size: string): string {
+  const directory = makeDirectory(t)
+  const mounted = spawnSync('mount', ['-t', 'tmpfs', '-o', `size=${size}`, 'none', directory], { encoding: 'utf8' })
+  if (mounted.status !== 0) throw new Error(mounted.stderr)
+  t.teardown(() => void spawnSync('umount', ['--lazy', directory]))
+  return directory
+}
+
+/** Fills the disk to its last byte, as a runaway program would. */
+function fill(directory: string): () => void {
+  const path = join(directory, 'filler')
+  const fd = openSync(path, 'w')
+  for (let size = 64 * 1024; size >= 1; size = Math.floor(size / 2)) {
+    try {
+      for (;;) writeSync(fd, Buffer.alloc(size))
+    } catch {
+      // full for this size
+    }
+  }
+  closeSync(fd)
+  return () => rmSync(path)
+}
+
+t.test('a full disk is an outcome of the command, and the agent goes on', { skip }, async (t) => {
+  const gateway = await startGateway(t)
+  await startTestAgent(t, gateway)
+  const disk = mountSmall(t, '1m')
+  const makeRoom = fill(disk)
+  const commands = {
+    file: makeCommand('file', { path: join(disk, 'x'), content: 'x'.repeat(100_000) }),
+    run: makeCommand('run', { shell: `head -c 100000 /dev/zero > ${disk}/y`, uncheckable: true }),
+  }
+  for (const command of Object.values(commands)) {
+    const key = gateway.order({ commands: [command] })
+    const { result } = await eventually(t, 'the result', () => gateway.resultOf(key))
+    t.match(result, { outcome: 'failed', failure: { code: 'COMMAND_DISK_FULL' } }, command.kind)
+  }
+  makeRoom()
+  const key = gateway.order({ commands: Object.values(commands) })
+  t.match(await eventually(t, 'the result', () => gateway.resultOf(key)), { result: { outcome: 'succeeded' } })
+})
+
+t.test('on a full disk of its own the agent finishes what it accepted, refuses what it could not journal, and recovers', { skip }, async (t) => {
+  const gateway = await startGateway(t, { acknowledges: false })
+  const disk = mountSmall(t, '6m')
+  const agent = await startTestAgent(t, gateway, { dataDirectory: disk })
+  const running = gateway.order({ commands: [makeCommand('run', { shell: 'echo early; while [ ! -e go ]; do sleep 0.05; done; seq 1 300000; echo late', cwd: disk, uncheckable: true })] })
+  await eventually(t, 'it runs', () => gateway.logOf(running).includes('early'))
+  const makeRoom = fill(disk)
+  // As many small orders as there is room for in what the journal keeps free; then no more.
+  for (let count = 0; gateway.refused.length === 0 && count < 400; count++) {
+    const before = gateway.results.length
+    gateway.order({ commands: [makeCommand('note', { text: 'x'.repeat(10_000) })] })
+    await eventually(t, 'an answer', () => gateway.results.length > before || gateway.refused.length > 0)
+  }
+  t.match(gateway.refused, [{ code: 'ORDER_NOT_JOURNALED', message: /no room/ }])
+  // What runs goes on: its result has room. Its output has not, once the memory for it is used up; the log says what is missing.
+  spawnSync('sh', ['-c', `: > ${disk}/filler; touch ${disk}/go`])
+  const refill = fill(disk)
+  t.match(await eventually(t, 'the result', () => gateway.results.find(({ key }) => key.actionId === running.actionId) ?? (gateway.logOf(running).length > 1_000_000 && undefined), { timeoutMs: 20_000 }), { result: { outcome: 'succeeded' } })
+  refill()
+  void makeRoom
+  const later = gateway.order({ commands: [makeCommand('note', { text: 'there is room again' })] })
+  t.match(await eventually(t, 'the result', () => gateway.resultOf(later)), { result: { outcome: 'succeeded' } })
+  await agent.stop()
+})

@@ -1,0 +1,110 @@
+import { readFileSync, writeFileSync, existsSync } from 'node:fs'
+import { join } from 'node:path'
+import { spawnSync } from 'node:child_process'
+import t, { type Test } from 'tap'
+import type { AttemptResult, Command } from '@lichen/core'
+import { eventually } from '../eventually.js'
+import { parseInstalled, parsePolicy, splitName } from '../../packages/agent/dist/primitives/package-database.js'
+import { buildPolicy, installPolicy, removePolicy } from '../../packages/agent/dist/primitives/service-policy.js'
+import { makeDirectory, startGateway, startTestAgent } from './agent.js'
+import { buildRepository } from './apt-repository.js'
+import { makeCommand, type TestGateway } from './gateway.js'
+import { startInThrowawayRoot, whyNoThrowawayRoot } from './throwaway-root.js'
+
+const why = whyNoThrowawayRoot()
+const shellOutput = (shell: string): Command => makeCommand('run', { shell, uncheckable: true, outputs: { text: { from: 'stdout' } } })
+
+async function answer(t: Test, gateway: TestGateway, commands: Command[], mode: 'do' | 'check' = 'do'): Promise<AttemptResult & { log: string }> {
+  const key = gateway.order({ commands, mode, timeoutMs: 100_000 })
+  const { result } = await eventually(t, 'the result', () => gateway.resultOf(key), { timeoutMs: 100_000 })
+  return { ...result, log: gateway.logOf(key) }
+}
+
+const traceStart = '#!/bin/sh\n[ "$1" = configure ] || exit 0\nc=0; /usr/sbin/policy-rc.d lichen-test.service start || c=$?; echo "start $c" > /var/lichen-test.trace\nc=0; /usr/sbin/policy-rc.d dbus.service start || c=$?; echo "dbus $c" >> /var/lichen-test.trace\n'
+
+t.test('packages are installed, changed and removed with real apt', { skip: why, timeout: 300_000 }, async (t) => {
+  const repository = makeDirectory(t)
+  buildRepository(repository, [
+    { name: 'lichen-test', version: '1.0', scripts: { postinst: traceStart } },
+    { name: 'lichen-test', version: '2.0', scripts: { postinst: traceStart }, fields: 'Recommends: lichen-test-extra\n' },
+    { name: 'lichen-test-extra', version: '1.0', files: { 'etc/lichen-test-extra.conf': 'x\n' }, fields: 'Provides: lichen-test-virtual\n', scripts: { config: '#!/bin/sh\n' } },
+    { name: 'lichen-test-broken', version: '1.0', scripts: { postinst: '#!/bin/sh\necho the cause of it >&2\nexit 7\n' } },
+  ])
+  const gateway = await startGateway(t)
+  await startInThrowawayRoot(t, gateway, { '/etc/apt/sources.list': `deb [trusted=yes] file:${repository} ./\n`, '/usr/sbin/policy-rc.d!': '#!/bin/sh\nexit 55\n' })
+
+  const preview = await answer(t, gateway, [makeCommand('package', { names: ['lichen-test=1.0', 'coreutils'] })], 'check')
+  t.match(preview, { outcome: 'succeeded', changed: true, commands: [{ diff: '+ lichen-test=1.0' }] })
+
+  const first = await answer(t, gateway, [makeCommand('package', { names: ['lichen-test=1.0', 'coreutils'] }, 90_000), shellOutput('cat /var/lichen-test.trace; cat /usr/sbin/policy-rc.d; dpkg-query -W lichen-test')])
+  t.match(first, { outcome: 'succeeded', changed: true, commands: [{ changed: true, diff: '+ lichen-test=1.0' }] }, first.log)
+  t.equal(first.outputs['text'], 'start 101\ndbus 0\n#!/bin/sh\nexit 55\nlichen-test\t1.0', 'services are held back during the installation alone')
+
+  const again = await answer(t, gateway, [makeCommand('package', { names: ['lichen-test'] })])
+  t.match(again, { outcome: 'succeeded', changed: false }, 'present in an older version is present: nothing is upgraded')
+
+  const upgraded = await answer(t, gateway, [makeCommand('package', { names: ['lichen-test=2.0'], held: true, startServices: true }, 90_000), shellOutput('cat /var/lichen-test.trace; apt-mark showhold; dpkg -l lichen-test-extra 2>/dev/null | grep -c ^ii || true')])
+  t.match(upgraded, { outcome: 'succeeded', commands: [{ diff: 'lichen-test 1.0 → 2.0\nhold lichen-test' }], outputs: { text: 'start 55\ndbus 55\nlichen-test\n0' } }, upgraded.log)
+
+  const extra = await answer(t, gateway, [makeCommand('package', { names: ['lichen-test-virtual'] }, 90_000), makeCommand('package', { names: ['lichen-test-virtual'] })])
+  t.match(extra, { outcome: 'succeeded', commands: [{ changed: true }, { changed: false }] }, 'a virtual package is there when something provides it')
+
+  const unknown = await answer(t, gateway, [makeCommand('package', { names: ['lichen-test', 'no-such-package', 'lichen-test=9', 'lichen.test', 'coreutils-'] }, 90_000)])
+  t.match(unknown, { outcome: 'failed', failure: { code: 'COMMAND_PACKAGE_UNKNOWN', message: 'no such package in the apt sources of this node: no-such-package, lichen-test=9, lichen.test, coreutils-' } })
+
+  const broken = await answer(t, gateway, [makeCommand('package', { names: ['lichen-test-broken'] }, 90_000)])
+  t.match(broken, { outcome: 'failed', failure: { code: 'COMMAND_PACKAGE_FAILED', message: /exit code 100; its last lines:[^]*the cause of it/ } })
+  const repaired = await answer(t, gateway, [
+    makeCommand('file', { path: '/var/lib/dpkg/info/lichen-test-broken.postinst', content: '#!/bin/sh\nexit 0\n', mode: '0755' }),
+    makeCommand('package', { names: ['lichen-test-broken'] }, 90_000),
+  ])
+  t.match(repaired, { outcome: 'succeeded' }, repaired.log)
+  t.match(repaired.log, /dpkg was interrupted before/)
+
+  const removed = await answer(t, gateway, [makeCommand('package', { names: ['lichen-test', 'lichen-test-broken'], state: 'absent' }, 90_000), makeCommand('package', { names: ['lichen-test-extra'], state: 'purged' }, 90_000), shellOutput('dpkg -l "lichen-test*" | grep -c ^ii || true')])
+  t.match(removed, { outcome: 'succeeded', outputs: { text: '0' } }, removed.log)
+
+  const waiting = await answer(t, gateway, [
+    makeCommand('run', { shell: 'flock /var/lib/dpkg/lock-frontend true; setsid python3 -c "import fcntl,time; f=open(\'/var/lib/dpkg/lock-frontend\',\'w\'); fcntl.lockf(f,fcntl.LOCK_EX); open(\'/run/locked\',\'w\'); time.sleep(3)" >/dev/null 2>&1 & while [ ! -e /run/locked ]; do sleep 0.05; done', uncheckable: true }),
+    makeCommand('package', { names: ['lichen-test'] }, 90_000),
+  ])
+  t.match(waiting, { outcome: 'succeeded', commands: [{}, { changed: true }] }, waiting.log)
+})
+
+t.test('a policy that a crash left behind is removed, and the one from before comes back', async (t) => {
+  const directory = makeDirectory(t)
+  const place = { path: join(directory, 'policy-rc.d'), saved: join(directory, 'policy-rc.d.before') }
+  removePolicy(place)
+  writeFileSync(place.path, 'of another\n')
+  installPolicy([], place)
+  // The crash. The next command begins by putting its own policy there.
+  installPolicy(['mariadb.service'], place)
+  t.match(readFileSync(place.path, 'utf8'), 'lichen-agent')
+  removePolicy(place)
+  t.equal(readFileSync(place.path, 'utf8'), 'of another\n')
+  removePolicy(place)
+  t.equal(readFileSync(place.path, 'utf8'), 'of another\n')
+  t.notOk(existsSync(place.saved))
+})
+
+t.test('the policy lets active units, dbus and polkit be, and holds back the rest', async (t) => {
+  const script = buildPolicy(['mariadb.service', 'getty@tty1.service', 'evil\'$(x).service'])
+  const ask = (...args: string[]): number | null => spawnSync('sh', ['-c', script, 'policy-rc.d', ...args]).status
+  for (const name of ['mariadb', 'mariadb.service', 'getty@tty1.service', 'dbus', 'dbus.socket', 'polkit.service']) t.equal(ask(name, 'restart'), 0, name)
+  for (const name of ['keystone', 'mariadb2', 'evil']) t.equal(ask('--quiet', name, 'start'), 101, name)
+})
+
+t.test('what dpkg and apt print is understood', async (t) => {
+  const installed = parseInstalled('a\t1\tinstall\tinstalled\t\na\t\tunknown\tnot-installed\t\nb\t2\tdeinstall\tconfig-files\t\nc\t3\thold\tinstalled\td (= 1), e\nf\t4\tinstall\thalf-configured\t\n')
+  t.match(Object.fromEntries(installed), { a: { isInstalled: true, version: '1' }, b: { isInstalled: false, isKnown: true }, c: { isInstalled: true, isHeld: true }, f: { isInstalled: false } })
+  const available = parsePolicy('N: Unable to locate package nosuch\ncoreutils:\n  Installed: 9.1-1\n  Candidate: 9.1-1\n  Version table:\n *** 9.1-1 500\n        500 http://x bookworm/main amd64 Packages\n     9.0-1 100\n        100 /var/lib/dpkg/status\nmta:\n  Installed: (none)\n  Candidate: (none)\n  Version table:\n')
+  t.same(Object.fromEntries(available), { coreutils: { candidate: '9.1-1', versions: ['9.1-1', '9.0-1'] }, mta: { candidate: undefined, versions: [] } })
+  t.same(splitName('a=1:2~3'), { name: 'a', version: '1:2~3' })
+})
+
+t.test('an installed package needs no apt at all', async (t) => {
+  const gateway = await startGateway(t)
+  await startTestAgent(t, gateway)
+  t.match(await answer(t, gateway, [makeCommand('package', { names: ['dpkg'] })]), { outcome: 'succeeded', changed: false })
+  t.match(await answer(t, gateway, [makeCommand('package', { names: ['no-such-package'], state: 'purged' })]), { outcome: 'succeeded', changed: false })
+})
