@@ -1,4 +1,4 @@
-import { readFileSync } from 'node:fs'
+import { readdirSync, readFileSync } from 'node:fs'
 import { buildErrorsDocument, errorTable, LichenError } from '@lichen/core'
 import t from 'tap'
 
@@ -21,3 +21,16 @@ t.test('an error carries its problems and the entry of its code', async (t) => {
   t.equal(error.entry.http, 422)
   t.equal(error.problems.length, 1)
 })
+
+t.test('no code of the table is unused', async (t) => {
+  const packages = new URL('../../packages/', import.meta.url)
+  const text = readdirSync(packages).map((name) => readSources(new URL(`${name}/src/`, packages))).join('\n')
+  t.strictSame(Object.keys(errorTable).filter((code) => !new RegExp(`\\b${code}\\b`).test(text)), [])
+})
+
+function readSources(directory: URL): string {
+  return readdirSync(directory, { recursive: true, withFileTypes: true })
+    .filter((entry) => entry.isFile() && entry.name.endsWith('.ts') && entry.name !== 'errors.ts')
+    .map((entry) => readFileSync(`${entry.parentPath}/${entry.name}`, 'utf8'))
+    .join('\n')
+}

@@ -92,11 +92,14 @@ export async function startCluster(t: Test, labName: string, nodes: readonly str
     submit: async (kind, plan) => (await callApi<Task>(server, 'POST', '/v1/tasks', { kind, plan })).id,
     task,
     actions: async (id) => (await callApi<{ readonly items: readonly Action[] }>(server, 'GET', `/v1/tasks/${id}/actions?limit=1000`)).items,
-    ended: (test, id) =>
-      eventually(test, `task ${id} ends`, async () => {
+    ended: async (test, id) => {
+      const ended = await eventually(test, `task ${id} ends`, async () => {
         const seen = await task(id)
         return seen.state === 'ended' ? seen : undefined
-      }, { timeoutMs: patienceMs, intervalMs: 200 }),
+      }, { timeoutMs: patienceMs, intervalMs: 200 })
+      if (ended.outcome !== 'succeeded') test.comment(`task ${id} ${ended.outcome}: ${ended.reason}`)
+      return ended
+    },
     running: async (test, node, pattern) => {
       await eventually(test, `${pattern} runs on ${node}`, async () => (await lab.exec(node, ['pgrep', '--full', pattern])).exitCode === 0, { timeoutMs: patienceMs, intervalMs: 30 })
     },

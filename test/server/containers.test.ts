@@ -15,7 +15,7 @@ const compose = parse(readFileSync(join(root, 'docker-compose.yml'), 'utf8')) as
 t.test('the Dockerfile has the targets that the compose file builds, and copies and runs what exists', async (t) => {
   const targets = [...dockerfile.matchAll(/^FROM \S+ AS (\w+)$/gm)].map((match) => match[1])
   t.same(Object.values(compose.services).flatMap((service) => service.build?.target ?? []).filter((target) => !targets.includes(target)), [])
-  for (const [, path] of dockerfile.matchAll(/\/opt\/lichen\/(\S+) \/opt/g)) t.ok(existsSync(join(root, path!)), path)
+  for (const [, path] of dockerfile.matchAll(/\/opt\/lichen\/(\S+) \/opt/g)) t.ok(existsSync(join(root, path!)), String(path))
   const programs = [...`${dockerfile}\n${JSON.stringify(compose)}`.matchAll(/packages\/(\w+)\/dist\/(\w+)\.js/g)]
   t.ok(programs.length >= 3)
   for (const [, name, file] of programs) t.ok(existsSync(join(root, `packages/${name}/src/${file}.ts`)), `${name}/${file}`)

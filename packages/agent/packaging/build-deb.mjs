@@ -118,7 +118,8 @@ function checkBundle(library) {
 }
 
 function buildPackage(tree) {
-  const temporary = `${output}.new`
+  // A name of its own: two builds at a time must not meet.
+  const temporary = join(work, 'package.deb')
   execFileSync('dpkg-deb', ['--root-owner-group', '-Zxz', '-z9', '--build', tree, temporary], { stdio: ['ignore', 2, 2], env: { ...process.env, SOURCE_DATE_EPOCH: epoch } })
   const { size } = statSync(temporary)
   if (size > maxBytes) fail(`the package has ${size} bytes, more than ${maxBytes}`)

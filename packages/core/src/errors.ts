@@ -60,7 +60,6 @@ export const errorTable = {
   // store and broker
   STORE_UNAVAILABLE: unavailable('The store cannot be reached or refuses to write.'),
   STORE_CONFLICT: bug('Another writer was first; the caller reads again. Never leaves the server.'),
-  STORE_FENCED: bug('The lease has a newer epoch; the caller stops driving the task. Never leaves the server.'),
   STORE_SCHEMA: bug('The database was written by a newer version of Lichen.'),
   STORE_UNSUPPORTED: rejected('The URL of the store names a kind of database that this version cannot use.', 400),
   BROKER_UNAVAILABLE: unavailable('RabbitMQ cannot be reached or did not confirm.'),
@@ -68,7 +67,6 @@ export const errorTable = {
   BROKER_MALFORMED_MESSAGE: outcome('A message on a queue could not be read; it is kept among the dead letters.'),
   // tasks and attempts (outcomes)
   TASK_PLAN_REJECTED: outcome('The plan no longer fits the catalog or the nodes when its turn came; the task ended without touching a node.'),
-  TASK_MAX_FAILURES: outcome('More actions failed than `rollout.maxFailures` allows; nothing new was started.'),
   ACTION_FAILED: outcome('The node reported that the action did not succeed, and gave no reason.'),
   ACTION_NO_ANSWER: outcome('The node did not answer before the deadline of the attempt; whether the effect happened is unknown.'),
   ACTION_NODE_LOST: outcome('The node stayed out of reach longer than the action may wait.'),

@@ -2,10 +2,16 @@
 import { buildGraph, checkPlan, LichenError, type ActionGraph, type Parsed, type Plan, type Problem, type TaskKind } from '@lichen/core'
 import type { Context } from '../context.js'
 
-/** Every problem of the plan with this catalog and these nodes. A problem is never reported because of an old list of nodes. */
-export async function findPlanProblems({ catalog, nodes }: Pick<Context, 'catalog' | 'nodes'>, plan: Plan): Promise<readonly Problem[]> {
-  const problems = checkPlan(plan, catalog, await nodes.readRecent())
-  return problems.length === 0 ? problems : checkPlan(plan, catalog, await nodes.readFresh())
+/**
+ * Every problem of the plan with this catalog and these nodes. A problem is never reported because of an old list of nodes, nor because a node that the
+ * deployment has already is lost just now.
+ */
+export async function findPlanProblems({ store, catalog, nodes }: Pick<Context, 'store' | 'catalog' | 'nodes'>, plan: Plan, kind: TaskKind): Promise<readonly Problem[]> {
+  // The usual case first: sound on the nodes as last read, without a question to the store. A destroy goes to the deployment's own nodes only.
+  if (kind !== 'destroy' && checkPlan(plan, catalog, await nodes.readRecent(), { kind }).length === 0) return []
+  const { project, deployment } = nameDeployment(plan)
+  const [placement, records] = await Promise.all([store.tasks.readPlacement(project, deployment), nodes.readFresh()])
+  return checkPlan(plan, catalog, records, { placement, kind })
 }
 
 /** The graph of the plan as an engine would build it now: same nodes as before where the deployment has some. */

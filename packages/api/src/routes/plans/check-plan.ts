@@ -32,7 +32,7 @@ export function registerCheckPlan(app: Api, context: Context): void {
       const { body } = request
       const isWrapped = !isBarePlan(body) && isObject(body) && 'plan' in body
       const plan = readPlan(isWrapped ? checkBody(body).plan : body)
-      const problems = plan.ok ? await findPlanProblems(context, plan.value) : plan.problems
+      const problems = plan.ok ? await findPlanProblems(context, plan.value, 'apply') : plan.problems
       return { valid: problems.length === 0, problems: [...problems] }
     },
   )

@@ -27,7 +27,7 @@ export function registerCreatePreview(app: Api, context: Context): void {
     },
     async (request) => {
       const { plan, kind } = await readTaskRequest(context.store, request.body, request.query)
-      const problems = await findPlanProblems(context, plan)
+      const problems = await findPlanProblems(context, plan, kind)
       if (problems.length > 0) throw rejectPlan(problems)
       const graph = await buildGraphNow(context, plan, kind)
       if (!graph.ok) throw rejectPlan(graph.problems)

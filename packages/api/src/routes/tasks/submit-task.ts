@@ -80,7 +80,7 @@ function describeSubmission(request: TaskRequest, tokenId: string, key: string |
  */
 async function checkSubmission(context: Context, submission: Submission): Promise<TaskId | undefined> {
   try {
-    const problems = await findPlanProblems(context, submission.plan)
+    const problems = await findPlanProblems(context, submission.plan, submission.kind)
     if (problems.length > 0) throw rejectPlan(problems)
     if (submission.previewDigest !== undefined) await checkPreview(context, submission.plan, submission.kind, submission.previewDigest)
     return undefined
