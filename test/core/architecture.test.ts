@@ -14,7 +14,7 @@ const allowed: Readonly<Record<string, readonly string[]>> = {
   store: ['core'],
   catalog: ['core'],
   lab: ['core'],
-  api: ['core', 'broker', 'store', 'catalog'],
+  api: ['core', 'broker', 'store'],
   engine: ['core', 'protocol', 'broker', 'store'],
   agent: ['core', 'protocol'],
   cli: [],

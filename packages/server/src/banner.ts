@@ -1,4 +1,3 @@
-import { relative } from 'node:path'
 import { styleText } from 'node:util'
 import type { Server } from './start-server.js'
 
@@ -6,7 +5,7 @@ import type { Server } from './start-server.js'
 export function buildBanner(input: { readonly server: Pick<Server, 'apiUrl' | 'gatewayAddress'>; readonly dataDirectory: string; readonly checkout: string; readonly workingDirectory: string; readonly version: string; readonly hasColour: boolean }): string[] {
   const style = (format: Parameters<typeof styleText>[0], text: string) => (input.hasColour ? styleText(format, text) : text)
   const isInCheckout = input.workingDirectory === input.checkout
-  const lichen = isInCheckout ? 'npx lichen' : `node ${relative(input.workingDirectory, input.checkout) || '.'}/packages/cli/bin/lichen.js`
+  const lichen = isInCheckout ? 'npx lichen' : `node ${input.checkout}/packages/cli/bin/lichen.js`
   const example = isInCheckout ? 'examples/hello.yaml' : `${input.checkout}/examples/hello.yaml`
   const commands: readonly (readonly [string, string])[] = [
     [`${lichen} agent --local /tmp/lichen-node`, 'a node on this machine, confined to that directory; leave it running'],

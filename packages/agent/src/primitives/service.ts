@@ -65,14 +65,14 @@ export const service: Primitive<'service'> = {
 
 async function compareAgain(spec: Spec, state: UnitState, context: CommandContext): Promise<Finding> {
   const lines = compare(spec, state)
-  if (lines.length === 0 || isFinishedOneshot(spec, state)) return { isThere: true }
+  if (lines.length === 0) return { isThere: true }
   return await explainState(spec, state, context)
 }
 
 /** Lines that say how the unit differs from what is asked for. */
 function compare(spec: Spec, state: UnitState): string[] {
   const lines: string[] = []
-  const isRunning = state.activeState === 'active' || state.activeState === 'reloading'
+  const isRunning = state.activeState === 'active' || state.activeState === 'reloading' || isFinishedOneshot(spec, state)
   if (spec.state === 'stopped') {
     if (isRunning || state.activeState === 'activating') lines.push(`${state.activeState} → stopped`)
   } else if (!isRunning) lines.push(`${state.isLoaded ? state.activeState : state.loadState} → running`)
