@@ -2,11 +2,11 @@
 import { join } from 'node:path'
 import { startAgent } from '@lichen/agent'
 
-const [directory, gateway, token, count, prefix] = process.argv.slice(2) as [string, string, string, string, string]
+const [directory, gateway, token, from, to, prefix] = process.argv.slice(2) as [string, string, string, string, string, string]
 const quiet = { debug: () => undefined, info: () => undefined, warn: console.error, error: console.error }
 const agents = await Promise.all(
-  Array.from({ length: Number(count) }, (_, index) =>
-    startAgent({ gateway, token, name: `${prefix}${index}`, labels: { bench: prefix }, dataDirectory: join(directory, `${prefix}${index}`), now: Date.now, log: quiet }),
+  Array.from({ length: Number(to) - Number(from) }, (_, offset) => Number(from) + offset).map((index) =>
+    startAgent({ gateway, token, name: `${prefix}${index}`, labels: { bench: prefix }, dataDirectory: join(directory, `${prefix}${index}`), now: Date.now, log: quiet, concurrency: 16 }),
   ),
 )
 console.log(JSON.stringify({ agents: agents.length }))

@@ -113,6 +113,26 @@ t.test('an order that waited through a long outage is not begun after its expiry
   for (const key of busy) t.match(await eventually(t, 'the result', () => gateway.resultOf(key)), { result: { outcome: 'unknown' } })
 })
 
+t.test('when the time of an attempt was over while the agent was dead, its interrupted command is looked at and not done again', async (t) => {
+  const gateway = await startGateway(t)
+  const directory = makeDirectory(t)
+  const at = (name: string): string => join(directory, name)
+  const child = await startProgram(t, gateway, directory)
+  const hang = (name: string): string => `echo ran >> ${at(name)}.runs; sleep 600`
+  const there = gateway.order({ timeoutMs: 3000, commands: [makeCommand('run', { shell: `touch ${at('there')}; ${hang('there')}`, creates: at('there') }), makeCommand('note', { text: 'no time for it' })] })
+  const missing = gateway.order({ timeoutMs: 3000, commands: [makeCommand('run', { shell: hang('missing'), creates: at('missing') })] })
+  await eventually(t, 'both hang', () => ['there', 'missing'].every((name) => existsSync(`${at(name)}.runs`)))
+  const began = Date.now()
+  await kill(child)
+  await eventually(t, 'the time is over', () => Date.now() > began + 3000)
+  await startProgram(t, gateway, directory)
+  const first = await eventually(t, 'the result', () => gateway.resultOf(there))
+  t.match(first.result, { outcome: 'timedOut', commands: [{ outcome: 'succeeded', settledByCheck: true }] })
+  t.equal(first.result.commands.length, 1)
+  t.match(await eventually(t, 'the result', () => gateway.resultOf(missing)), { result: { outcome: 'timedOut', failure: { code: 'COMMAND_TIMED_OUT', message: /its effect is not there/ } } })
+  for (const name of ['there', 'missing']) t.equal(readFileSync(`${at(name)}.runs`, 'utf8'), 'ran\n')
+})
+
 t.test('the program ends with a clear message when its configuration is wrong', async (t) => {
   const directory = makeDirectory(t)
   const config = join(directory, 'agent.yaml')

@@ -1,5 +1,5 @@
 import { spawnSync } from 'node:child_process'
-import { closeSync, openSync, rmSync, writeSync } from 'node:fs'
+import { closeSync, openSync, rmSync, writeFileSync, writeSync } from 'node:fs'
 import { join } from 'node:path'
 import t, { type Test } from 'tap'
 import { eventually } from '../eventually.js'
@@ -54,24 +54,24 @@ t.test('a full disk is an outcome of the command, and the agent goes on', { skip
 t.test('on a full disk of its own the agent finishes what it accepted, refuses what it could not journal, and recovers', { skip }, async (t) => {
   const gateway = await startGateway(t, { acknowledges: false })
   const disk = mountSmall(t, '6m')
-  const agent = await startTestAgent(t, gateway, { dataDirectory: disk })
+  await startTestAgent(t, gateway, { dataDirectory: disk })
   const running = gateway.order({ commands: [makeCommand('run', { shell: 'echo early; while [ ! -e go ]; do sleep 0.05; done; seq 1 300000; echo late', cwd: disk, uncheckable: true })] })
   await eventually(t, 'it runs', () => gateway.logOf(running).includes('early'))
   const makeRoom = fill(disk)
-  // As many small orders as there is room for in what the journal keeps free; then no more.
+  // As many orders as there is room for in what the journal keeps free; then no more.
   for (let count = 0; gateway.refused.length === 0 && count < 400; count++) {
     const before = gateway.results.length
     gateway.order({ commands: [makeCommand('note', { text: 'x'.repeat(10_000) })] })
     await eventually(t, 'an answer', () => gateway.results.length > before || gateway.refused.length > 0)
   }
   t.match(gateway.refused, [{ code: 'ORDER_NOT_JOURNALED', message: /no room/ }])
-  // What runs goes on: its result has room. Its output has not, once the memory for it is used up; the log says what is missing.
-  spawnSync('sh', ['-c', `: > ${disk}/filler; touch ${disk}/go`])
-  const refill = fill(disk)
-  t.match(await eventually(t, 'the result', () => gateway.results.find(({ key }) => key.actionId === running.actionId) ?? (gateway.logOf(running).length > 1_000_000 && undefined), { timeoutMs: 20_000 }), { result: { outcome: 'succeeded' } })
-  refill()
-  void makeRoom
+  // What runs goes on: its result has room, and its output, until memory for it is used up.
+  makeRoom()
+  writeFileSync(join(disk, 'go'), '')
+  const makeRoomAgain = fill(disk)
+  t.match(await eventually(t, 'the result', () => gateway.resultOf(running), { timeoutMs: 20_000 }), { result: { outcome: 'succeeded' } })
+  t.match(gateway.logOf(running), /\n1000\n[^]*\nlate\n/)
+  makeRoomAgain()
   const later = gateway.order({ commands: [makeCommand('note', { text: 'there is room again' })] })
   t.match(await eventually(t, 'the result', () => gateway.resultOf(later)), { result: { outcome: 'succeeded' } })
-  await agent.stop()
 })

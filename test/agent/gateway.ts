@@ -31,6 +31,8 @@ export interface GatewayOptions {
   /** Keep the text of logs; without it only their sizes (for very large ones). Default: true. */
   readonly keepsLogs?: boolean
   readonly port?: number
+  /** Address to listen on. Default: 127.0.0.1. */
+  readonly host?: string
 }
 
 /** See the file header. Everything received stands in its fields, in the order it came. */
@@ -45,6 +47,9 @@ export class TestGateway {
   readonly logBytes = new Map<string, number>()
   readonly chunks: { keyText: string; position: number; sizeBytes: number; stream: number; command: number }[] = []
   renewals = 0
+  /** The answers to so many joins are lost on their way. */
+  losesJoins = 0
+  readonly joinedKeys: string[] = []
   acknowledges: boolean
   unackedBytes = 0
   maxUnackedBytes = 0
@@ -72,7 +77,7 @@ export class TestGateway {
   }
 
   get address(): string {
-    return `127.0.0.1:${this.#port}`
+    return `${this.#options.host ?? '127.0.0.1'}:${this.#port}`
   }
 
   get port(): number {
@@ -90,7 +95,7 @@ export class TestGateway {
   async listen(port: number): Promise<void> {
     const server = new Server({ 'grpc.max_receive_message_length': 16 * 1024 * 1024 })
     server.addService(AgentGatewayService, {
-      join: (call: { request: JoinRequest }, done: (error: object | null, reply?: object) => void) => void this.#join(call.request).then((reply) => done(null, reply), (error: unknown) => done({ code: status.UNAUTHENTICATED, details: (error as Error).message, metadata: new Metadata() })),
+      join: (call: { request: JoinRequest }, done: (error: object | null, reply?: object) => void) => void this.#join(call.request).then((reply) => done(null, reply), (error: unknown) => done({ code: (error as { code?: status }).code ?? status.UNAUTHENTICATED, details: (error as Error).message, metadata: new Metadata() })),
       renew: (call: { request: { certificateRequest: Buffer } }, done: (error: object | null, reply?: object) => void) => {
         this.renewals++
         void this.#certify(call.request.certificateRequest, 'renewed').then((certificate) => done(null, { certificate, caCertificate: Buffer.from(this.#ca!.rawData), signingKeys: this.#signingKeys() }))
@@ -105,7 +110,7 @@ export class TestGateway {
       removeIdentityCertificateListener: () => {},
     }
     const credentials = experimental.createCertificateProviderServerCredentials(provider as never, provider as never, false)
-    this.#port = await new Promise((resolve, reject) => server.bindAsync(`127.0.0.1:${port}`, credentials, (error, bound) => (error ? reject(error) : resolve(bound))))
+    this.#port = await new Promise((resolve, reject) => server.bindAsync(`${this.#options.host ?? '127.0.0.1'}:${port}`, credentials, (error, bound) => (error ? reject(error) : resolve(bound))))
     this.#server = server
   }
 
@@ -184,6 +189,8 @@ export class TestGateway {
     this.joins.push(request)
     if (request.token !== joinSecret) throw new Error('JOIN_TOKEN_INVALID: no such token')
     this.nodeId = request.nodeName
+    this.joinedKeys.push(createHash('sha256').update(Buffer.from(new x509.Pkcs10CertificateRequest(request.certificateRequest).publicKey.rawData)).digest('hex'))
+    if (this.losesJoins-- > 0) throw Object.assign(new Error('lost'), { code: status.UNAVAILABLE })
     return { nodeId: request.nodeName, certificate: await this.#certify(request.certificateRequest, request.nodeName), caCertificate: Buffer.from(this.#ca!.rawData), signingKeys: this.#signingKeys() }
   }
 

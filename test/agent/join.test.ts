@@ -82,3 +82,23 @@ t.test('two agents never share a data directory', async (t) => {
 t.test('an address that is none is refused at once', async (t) => {
   for (const gateway of ['nowhere', 'host:', 'host:99999', 'a b:1', '']) await t.rejects(startAgent(options(makeDirectory(t), gateway, 'x')), LichenError, gateway)
 })
+
+t.test('a node whose answer was lost joins again with the same key', async (t) => {
+  const gateway = await startGateway(t)
+  gateway.losesJoins = 2
+  const agent = await startTestAgent(t, gateway)
+  t.equal(gateway.joinedKeys.length, 3)
+  t.equal(new Set(gateway.joinedKeys).size, 1)
+  t.notOk(existsSync(join(agent.directory, 'joining.json')))
+})
+
+t.test('a node whose certificate has expired says so', async (t) => {
+  const gateway = await startGateway(t)
+  const agent = await startTestAgent(t, gateway)
+  await agent.stop()
+  const errors: string[] = []
+  const log = { ...quiet, error: (_fields: object, message: string) => void errors.push(message) } as typeof quiet
+  const late = await startAgent({ ...options(agent.directory, gateway.address, gateway.token), now: () => Date.now() + 7_200_000, log })
+  t.match(errors, [/has expired/])
+  await late.stop()
+})

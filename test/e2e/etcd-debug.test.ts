@@ -32,7 +32,7 @@ t.test('etcd from a plan', { skip: skipReason(), bail: true }, async (t) => {
   const plan = buildPlan('three', { count: 3 }, { maxParallelNodes: 1 })
   await t.test('three members become one cluster, although nodes are worked on one after another', async (t) => {
     const lastId = await succeed(t, cluster, 'apply', plan)
-    for (const action of await cluster.actions(lastId)) t.comment(action.id, JSON.stringify(((action.result?.commands ?? []) as any[]).map((c) => [c.name, c.durationMs])), (action as any).sentAt, (action as any).endedAt)
+    t.comment(await (await fetch(`${cluster.server().apiUrl}/v1/tasks/${lastId}/log?action=store/configure@a`, {headers:{authorization:`Bearer ${cluster.server().adminToken}`,accept:'text/plain'}})).text()); t.comment(await cluster.shell('a','journalctl --no-pager -o short-precise | grep -v kernel | tail -80'))
     t.equal((await etcdctl('a', 'member list')).trim().split('\n').length, 3)
     await etcdctl('a', 'put greeting hello')
     t.equal(await etcdctl('c', 'get --print-value-only greeting'), 'hello\n')

@@ -12,7 +12,7 @@ import { type AttemptKey, attemptKeyText, type EngineMessage, encodeResult, type
 import { findAddress } from './facts/address.js'
 import { factsFingerprint, readFacts } from './facts/facts.js'
 import type { KeyAndRequest } from './identity/certificate-request.js'
-import { encodeSigningKeys, type Identity, readIdentity, renewalTime, writeIdentity } from './identity/identity.js'
+import { encodeSigningKeys, expiryTime, type Identity, readIdentity, readOrMakeJoiningKey, renewalTime, writeIdentity } from './identity/identity.js'
 import { join, openClient, renew } from './identity/join.js'
 import { parseAddress } from './identity/pinned-ca.js'
 import { lockDataDirectory } from './identity/data-lock.js'
@@ -128,7 +128,8 @@ async function joinAndStore(options: AgentOptions): Promise<Identity> {
   const token = options.token ?? (options.tokenFile === undefined ? undefined : readFileSync(options.tokenFile, 'utf8'))
   if (token === undefined) throw new LichenError('JOIN_TOKEN_INVALID', 'the node has not joined yet, and neither token nor tokenFile is configured')
   const { gateway, name, labels = {} } = options
-  const identity = await join({ gateway, token, name, labels, agentVersion, makeKeyAndRequest: options.makeKeyAndRequest ?? makeHere })
+  const make = (): Promise<KeyAndRequest> => readOrMakeJoiningKey(options.dataDirectory, () => (options.makeKeyAndRequest ?? makeHere)(name))
+  const identity = await join({ gateway, token, name, labels, agentVersion, makeKeyAndRequest: make })
   writeIdentity(options.dataDirectory, identity)
   if (options.tokenFile !== undefined) rmSync(options.tokenFile, { force: true })
   options.log.info({ nodeId: identity.nodeId, gateway }, 'the node has joined')
@@ -205,6 +206,7 @@ class RunningAgent implements Agent {
   async start(): Promise<void> {
     for (const attempt of this.#journal.unacknowledged()) this.#outbox.queueResult(attempt.key)
     await this.#runner.settle()
+    this.#warnOfExpiry()
     this.#link.start()
     this.#planRenewal()
   }
@@ -337,6 +339,12 @@ class RunningAgent implements Agent {
 
   get #expectation(): Expectation {
     return { nodeId: this.#identity.nodeId, keys: this.#keys, highestEpoch: (taskId) => this.#journal.highestEpoch(taskId) }
+  }
+
+  #warnOfExpiry(): void {
+    if (expiryTime(this.#identity.certificatePem) > this.#options.now()) return
+    const file = joinPath(this.#options.dataDirectory, 'identity.json')
+    this.#options.log.error({ nodeId: this.nodeId, file }, 'the certificate of this node has expired (or its clock is wrong): no gateway will let it in. Delete the node, remove the file, and join again with a new token')
   }
 
   #planRenewal(): void {

@@ -2,10 +2,11 @@
  * Who this node is: its id, key, certificate, the deployment's CA and the keys that orders may be signed with. Owns `identity.json` in the data
  * directory (mode 0600), replaced as a whole, so that key and certificate always belong together.
  */
-import { closeSync, existsSync, fsyncSync, openSync, readFileSync, renameSync, writeSync } from 'node:fs'
+import { closeSync, existsSync, fsyncSync, openSync, readFileSync, renameSync, rmSync, writeSync } from 'node:fs'
 import { dirname, join } from 'node:path'
 import { X509Certificate } from 'node:crypto'
 import type { SigningKey } from '@lichen/protocol'
+import type { KeyAndRequest } from './certificate-request.js'
 
 /** Certificates and key as PEM; public signing keys as base64 of their 32 raw bytes. */
 export interface Identity {
@@ -26,10 +27,31 @@ export function readIdentity(dataDirectory: string): Identity | undefined {
 
 /** Stores the identity durably. */
 export function writeIdentity(dataDirectory: string, identity: Identity): void {
-  const file = path(dataDirectory)
+  writeDurably(path(dataDirectory), identity)
+  rmSync(joiningPath(dataDirectory), { force: true })
+}
+
+/**
+ * The key and request that a node joins with: made once and kept until it has joined. A gateway that admitted the node and whose answer was lost
+ * sees the same key again and answers again; with another key the name would be taken.
+ */
+export async function readOrMakeJoiningKey(dataDirectory: string, make: () => Promise<KeyAndRequest>): Promise<KeyAndRequest> {
+  const file = joiningPath(dataDirectory)
+  if (existsSync(file)) {
+    const { keyPem, request } = JSON.parse(readFileSync(file, 'utf8')) as { keyPem: string; request: string }
+    return { keyPem, request: Buffer.from(request, 'base64') }
+  }
+  const made = await make()
+  writeDurably(file, { keyPem: made.keyPem, request: made.request.toString('base64') })
+  return made
+}
+
+const joiningPath = (dataDirectory: string): string => join(dataDirectory, 'joining.json')
+
+function writeDurably(file: string, content: object): void {
   const fd = openSync(`${file}.new`, 'w', 0o600)
   try {
-    writeSync(fd, `${JSON.stringify(identity, undefined, 2)}\n`)
+    writeSync(fd, `${JSON.stringify(content, undefined, 2)}\n`)
     fsyncSync(fd)
   } finally {
     closeSync(fd)
@@ -45,6 +67,9 @@ export const encodeSigningKeys = (keys: readonly SigningKey[]): Identity['signin
 
 /** PEM of a certificate in DER. */
 export const certificatePem = (der: Buffer): string => `-----BEGIN CERTIFICATE-----\n${(der.toString('base64').match(/.{1,64}/g) ?? []).join('\n')}\n-----END CERTIFICATE-----\n`
+
+/** When the certificate ends, milliseconds since the epoch. */
+export const expiryTime = (certificate: string): number => Date.parse(new X509Certificate(certificate).validTo)
 
 /** When the certificate should be renewed: after two thirds of its life, which leaves a third for a gateway that is away. Milliseconds since the epoch. */
 export function renewalTime(certificate: string): number {

@@ -77,6 +77,9 @@ async function askHttp({ url, codes, bodyIncludes }: NonNullable<Spec['http']>):
         resolve(undefined)
       })
     })
+    // `timeout` above counts silence only: an answer that drips for ever is no answer either.
+    const timer = setTimeout(() => request.destroy(new Error(`no whole answer within ${2 * tryMs} ms`)), 2 * tryMs)
+    request.once('close', () => clearTimeout(timer))
     request.once('timeout', () => request.destroy(new Error(`no answer within ${tryMs} ms`)))
     request.once('error', (error) => resolve(error.message || (error as NodeJS.ErrnoException).code || 'failed'))
   })

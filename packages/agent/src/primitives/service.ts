@@ -56,7 +56,8 @@ export const service: Primitive<'service'> = {
       await pause(settleMs, context.deadline)
       const second = await readUnit(spec.unit, context)
       if ('problem' in second) return failure('COMMAND_SYSTEMD', `systemd cannot be asked: ${second.problem}`)
-      if (second.activeState !== 'active' || second.restarts !== first.restarts) return await explainState(spec, second, context)
+      if (second.restarts !== first.restarts) return await explain(spec.unit, 'it does not stay up: systemd has restarted it already', context)
+      if (second.activeState !== 'active') return await explainState(spec, second, context)
       return compareAgain(spec, second, context)
     }
     return await compareAgain(spec, first, context)
