@@ -1,7 +1,7 @@
 // The tests, all of them: `npm test [-- files…]`. Checks first (types of the tests, lint, catalog, generated code), then tap on everything that runs
 // without nodes, then the end-to-end runs on nspawn nodes, one after the other. The last line is `N passed, N failed`.
 import { spawnSync } from 'node:child_process'
-import { mkdirSync, readFileSync, readdirSync, rmSync, statSync } from 'node:fs'
+import { existsSync, mkdirSync, readFileSync, readdirSync, rmSync, statSync, writeFileSync } from 'node:fs'
 import { join, relative, resolve } from 'node:path'
 
 const root = resolve(import.meta.dirname, '..')
@@ -51,6 +51,13 @@ function tap(title, files, jobs, timeoutS) {
 }
 
 mkdirSync(join(root, 'build'), { recursive: true })
+// tap compiles its test class from the plugins of .taprc. Done in the first run it would be too late for that run: it would still load the TypeScript plugin.
+const marker = join(root, 'node_modules/.lichen-tap')
+const plugins = readFileSync(join(root, '.taprc'), 'utf8')
+if (!existsSync(marker) || readFileSync(marker, 'utf8') !== plugins) {
+  step('tap and its plugins', join(root, 'node_modules/.bin/tap'), ['build'])
+  writeFileSync(marker, plugins)
+}
 const all = listTests(join(root, 'test')).sort()
 const files = wanted.length > 0 ? wanted : all
 if (wanted.length === 0) {

@@ -1,13 +1,14 @@
 /** The real program, killed and started again. */
 import { type ChildProcess, spawn } from 'node:child_process'
 import { existsSync, readFileSync, writeFileSync } from 'node:fs'
-import { join, resolve } from 'node:path'
+import { join } from 'node:path'
 import t, { type Test } from 'tap'
 import { eventually } from '../eventually.js'
 import { makeDirectory, startGateway } from './agent.js'
 import { makeCommand, makeOrder, type TestGateway } from './gateway.js'
+import { bundleProgram } from './program.js'
 
-const program = resolve(import.meta.dirname, '../../packages/agent/dist/main.js')
+const program = await bundleProgram()
 const isAlive = (pid: number): boolean => existsSync(`/proc/${pid}`) && !readFileSync(`/proc/${pid}/stat`, 'utf8').includes(') Z ')
 
 async function startProgram(t: Test, gateway: TestGateway, directory: string): Promise<ChildProcess> {

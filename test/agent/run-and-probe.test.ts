@@ -37,9 +37,12 @@ t.test('a program gets what its spec says, and nothing of the agent’s own', as
   const gateway = await startGateway(t)
   const { directory } = await startTestAgent(t, gateway)
   const out = { all: { from: 'stdout' as const } }
-  const environment = await answer(t, gateway, [makeCommand('run', { argv: ['env'], env: { WORD: 'a b' }, uncheckable: true, outputs: out })])
-  // tap puts its own variables into every process.
-  t.same(environment.outputs['all']?.split('\n').map((line) => line.split('=')[0]!).filter((name) => !/^(NODE_OPTIONS|_TAPJS_.*)$/.test(name)).sort(), ['HOME', 'LANG', 'LICHEN_NODE', 'PATH', 'WORD'])
+  process.env['LICHEN_OF_THE_AGENT'] = 'its own'
+  t.teardown(() => delete process.env['LICHEN_OF_THE_AGENT'])
+  // Only these are asked for: tap puts variables of its own into every process.
+  const names = ['HOME', 'LANG', 'LICHEN_NODE', 'LICHEN_OF_THE_AGENT', 'PATH', 'WORD']
+  const environment = await answer(t, gateway, [makeCommand('run', { shell: names.map((name) => `echo "${name}=\${${name}-}"`).join('\n'), env: { WORD: 'a b' }, uncheckable: true, outputs: out })])
+  t.match(environment.outputs['all'], /^HOME=\/root\nLANG=C\.UTF-8\nLICHEN_NODE=node-1\nLICHEN_OF_THE_AGENT=\nPATH=\/usr\/local\/sbin:.*\nWORD=a b$/)
   t.match(await answer(t, gateway, [makeCommand('run', { argv: ['sh', '-c', 'cat; pwd'], stdin: 'given', cwd: directory, uncheckable: true, outputs: out })]), { outputs: { all: `given${directory}` } })
   t.match(await answer(t, gateway, [makeCommand('run', { shell: 'false | true', uncheckable: true })]), { outcome: 'failed' }, 'a shell stops at the first failure, in pipes too')
   t.match(await answer(t, gateway, [makeCommand('run', { argv: ['sh', '-c', 'exit 3'], okExitCodes: [0, 3], uncheckable: true })]), { outcome: 'succeeded', commands: [{ exitCode: 3 }] })

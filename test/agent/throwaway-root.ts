@@ -3,20 +3,22 @@
  * it. Packages and users that it makes are real and touch nothing outside. Needs root.
  */
 import { spawn, spawnSync } from 'node:child_process'
-import { chmodSync, mkdirSync, writeFileSync } from 'node:fs'
-import { dirname, join, resolve } from 'node:path'
+import { chmodSync, mkdirSync, mkdtempSync, rmdirSync, writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { dirname, join } from 'node:path'
 import type { Test } from 'tap'
 import { eventually } from '../eventually.js'
 import { makeDirectory } from './agent.js'
 import type { TestGateway } from './gateway.js'
-
-const program = resolve(import.meta.dirname, '../../packages/agent/dist/main.js')
+import { bundleProgram } from './program.js'
 
 /** Why there can be no such root here; false when there can. */
 export function whyNoThrowawayRoot(): string | false {
   if (process.getuid?.() !== 0) return 'an overlay root needs root'
-  const script = 'd=$(mktemp -d) && mount -t tmpfs none $d && mkdir $d/u $d/w $d/r && mount -t overlay none -o lowerdir=/,upperdir=$d/u,workdir=$d/w $d/r'
+  const directory = mkdtempSync(join(tmpdir(), 'lichen-agent-root-'))
+  const script = `cd ${directory} && mount -t tmpfs none . && cd ${directory} && mkdir u w r && mount -t overlay none -o lowerdir=/,upperdir=u,workdir=w r`
   const { status, stderr } = spawnSync('unshare', ['--mount', '--propagation', 'private', 'sh', '-ec', script], { encoding: 'utf8' })
+  rmdirSync(directory)
   return status === 0 ? false : `no overlay file system here: ${stderr.trim()}`
 }
 
@@ -30,8 +32,9 @@ export async function startInThrowawayRoot(t: Test, gateway: TestGateway, files:
     writeFileSync(target, content)
     if (path.endsWith('!')) chmodSync(target, 0o755)
   }
+  const program = await bundleProgram()
   const script = `
-    d=$(mktemp -d); mount -t tmpfs -o size=${tmpfsSize} none $d; rmdir_later=$d
+    d=${makeDirectory(t)}; mount -t tmpfs -o size=${tmpfsSize} none $d
     mkdir $d/u $d/w $d/r
     mount -t overlay none -o lowerdir=/,upperdir=$d/u,workdir=$d/w $d/r
     for m in proc dev sys; do mount --rbind /$m $d/r/$m; done

@@ -31,7 +31,8 @@ t.test('etcd from a plan', { skip: skipReason(), bail: true }, async (t) => {
 
   const plan = buildPlan('three', { count: 3 }, { maxParallelNodes: 1 })
   await t.test('three members become one cluster, although nodes are worked on one after another', async (t) => {
-    await succeed(t, cluster, 'apply', plan)
+    const task = await succeed(t, cluster, 'apply', plan)
+    t.same((await cluster.actions(task)).filter((action) => action.attempt !== 1), [], 'no action had to be tried twice')
     t.equal((await etcdctl('a', 'member list')).trim().split('\n').length, 3)
     await etcdctl('a', 'put greeting hello')
     t.equal(await etcdctl('c', 'get --print-value-only greeting'), 'hello\n')

@@ -5,74 +5,26 @@
  * 2. Every verified order is answered: accepted and later a result, or refused with a code. A duplicate gets the stored answer.
  * 3. What an earlier run left unfinished is being settled before the first stream is opened.
  */
-import { mkdirSync, readFileSync, rmSync } from 'node:fs'
+import { mkdirSync } from 'node:fs'
 import { join as joinPath } from 'node:path'
-import { type AttemptResult, type Facts, LichenError } from '@lichen/core'
+import type { AttemptResult, Facts } from '@lichen/core'
 import { type AttemptKey, attemptKeyText, type EngineMessage, encodeResult, type Hello, type SignedCancel, type SignedOrder, type Welcome } from '@lichen/protocol'
+import { type Agent, type AgentOptions, agentVersion } from './agent-options.js'
 import { findAddress } from './facts/address.js'
 import { factsFingerprint, readFacts } from './facts/facts.js'
-import type { KeyAndRequest } from './identity/certificate-request.js'
-import { encodeSigningKeys, expiryTime, type Identity, readIdentity, readOrMakeJoiningKey, renewalTime, writeIdentity } from './identity/identity.js'
-import { join, openClient, renew } from './identity/join.js'
+import { encodeSigningKeys, expiryTime, type Identity, renewalTime, writeIdentity } from './identity/identity.js'
+import { openClient, renew } from './identity/join.js'
+import { joinPatiently, makeHere } from './identity/joining.js'
 import { parseAddress } from './identity/pinned-ca.js'
 import { lockDataDirectory } from './identity/data-lock.js'
 import { Journal, type JournaledAttempt } from './journal/journal.js'
-import { Backoff } from './link/backoff.js'
 import { Link } from './link/link.js'
-import type { Log } from './log.js'
 import { checkOrder, type Expectation, readSigningKeys, type Refusal, type SigningKeys, verifyCancel, verifyOrder } from './orders/verified.js'
-import { defaultLogLimits, type LogLimits } from './output/attempt-log.js'
+import { defaultLogLimits } from './output/attempt-log.js'
 import { Outbox } from './output/outbox.js'
 import { PackageLock } from './run/package-lock.js'
 import { readBootId } from './run/process-group.js'
 import { Runner } from './run/runner.js'
-
-export const agentVersion = '0.1.0'
-
-/** What an agent needs to know. Times in milliseconds. */
-export interface AgentOptions {
-  /** `host:port` of the engine's gateway. */
-  readonly gateway: string
-  /** Join token; needed until the node has joined. */
-  readonly token?: string | undefined
-  /** A file that holds the join token; removed when the node has joined. */
-  readonly tokenFile?: string | undefined
-  /** Name the node would like: a DNS label. */
-  readonly name: string
-  readonly labels?: Readonly<Record<string, string>> | undefined
-  /** Identity, journal and spool stand here; made with mode 0700 when missing. One agent for one directory. */
-  readonly dataDirectory: string
-  /** Confines the agent's effects to this directory: a local demo agent, no root needed. */
-  readonly confine?: string | undefined
-  /** The address others reach the node at, where it is not the source address of the way to the gateway. */
-  readonly address?: string | undefined
-  readonly now: () => number
-  readonly log: Log
-  /** Attempts that run at the same time. Default 4: apt and databases share one disk. */
-  readonly concurrency?: number | undefined
-  readonly logLimits?: LogLimits | undefined
-  /** PATH for commands; a usual one by default. */
-  readonly path?: string | undefined
-  /** How keys and certificate requests are made. Default: in this process, which then holds the X.509 library in memory. */
-  readonly makeKeyAndRequest?: ((name: string) => Promise<KeyAndRequest>) | undefined
-  /** Gives up joining. */
-  readonly signal?: AbortSignal | undefined
-  /** Called when the journal can no longer be made durable: the program should end, and be started again. */
-  readonly onFatal?: ((error: unknown) => void) | undefined
-}
-
-/** A running agent. */
-export interface Agent {
-  readonly nodeId: string
-  /** `connected`: the stream is open and welcomed. */
-  readonly state: 'connecting' | 'connected' | 'stopped'
-  /** Why the last stream ended, in words; empty when none did. */
-  readonly lastError: string
-  /** Attempts that run or wait. */
-  readonly attempts: number
-  /** Ends what runs (it is settled at the next start), closes everything. */
-  stop(): Promise<void>
-}
 
 /** How often the certificate's age is looked at, at most. */
 const renewalCheckMs = 3_600_000
@@ -91,7 +43,7 @@ export async function startAgent(options: AgentOptions): Promise<Agent> {
   mkdirSync(options.dataDirectory, { recursive: true, mode: 0o700 })
   const unlock = lockDataDirectory(options.dataDirectory)
   try {
-    const identity = readIdentity(options.dataDirectory) ?? (await joinPatiently(options))
+    const identity = await joinPatiently(options)
     const agent = await RunningAgent.open(options, identity, unlock)
     await agent.start()
     return agent
@@ -100,43 +52,6 @@ export async function startAgent(options: AgentOptions): Promise<Agent> {
     throw error
   }
 }
-
-/** Joins if that is still to be done, and gives back the node's id. Throws as `startAgent` does, and AGENT_UNREACHABLE at once instead of trying again. */
-export async function joinOnce(options: AgentOptions): Promise<string> {
-  mkdirSync(options.dataDirectory, { recursive: true, mode: 0o700 })
-  return (readIdentity(options.dataDirectory) ?? (await joinAndStore(options))).nodeId
-}
-
-async function joinPatiently(options: AgentOptions): Promise<Identity> {
-  const backoff = new Backoff({ firstMs: 500, maxMs: 30_000, goodAfterMs: Infinity, random: Math.random })
-  for (;;) {
-    try {
-      return await joinAndStore(options)
-    } catch (error) {
-      if (!(error instanceof LichenError) || error.entry.kind !== 'unavailable' || options.signal?.aborted) throw error
-      const waitMs = backoff.next(0)
-      options.log.warn({ gateway: options.gateway, error: error.message, waitMs: Math.round(waitMs) }, 'joining did not work; trying again')
-      await new Promise<void>((resolve) => {
-        const timer = setTimeout(resolve, waitMs)
-        options.signal?.addEventListener('abort', () => (clearTimeout(timer), resolve()), { once: true })
-      })
-    }
-  }
-}
-
-async function joinAndStore(options: AgentOptions): Promise<Identity> {
-  const token = options.token ?? (options.tokenFile === undefined ? undefined : readFileSync(options.tokenFile, 'utf8'))
-  if (token === undefined) throw new LichenError('JOIN_TOKEN_INVALID', 'the node has not joined yet, and neither token nor tokenFile is configured')
-  const { gateway, name, labels = {} } = options
-  const make = (): Promise<KeyAndRequest> => readOrMakeJoiningKey(options.dataDirectory, () => (options.makeKeyAndRequest ?? makeHere)(name))
-  const identity = await join({ gateway, token, name, labels, agentVersion, makeKeyAndRequest: make })
-  writeIdentity(options.dataDirectory, identity)
-  if (options.tokenFile !== undefined) rmSync(options.tokenFile, { force: true })
-  options.log.info({ nodeId: identity.nodeId, gateway }, 'the node has joined')
-  return identity
-}
-
-const makeHere = async (name: string): Promise<KeyAndRequest> => (await import('./identity/certificate-request.js')).makeKeyAndRequest(name)
 
 class RunningAgent implements Agent {
   readonly #options: AgentOptions

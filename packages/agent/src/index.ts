@@ -1,3 +1,6 @@
-export { type Agent, type AgentOptions, agentVersion, joinOnce, startAgent } from './agent.js'
+export { startAgent } from './agent.js'
+export { type Agent, type AgentOptions, agentVersion } from './agent-options.js'
+export { joinOnce } from './identity/joining.js'
+export type { LogLimits } from './output/attempt-log.js'
 export type { Log } from './log.js'
 export { readFacts } from './facts/facts.js'

@@ -8,11 +8,13 @@ import { execFile, execFileSync } from 'node:child_process'
 import { existsSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { LichenError } from '@lichen/core'
-import { type AgentOptions, agentVersion, joinOnce, startAgent } from './agent.js'
+import { startAgent } from './agent.js'
+import { type Agent, type AgentOptions, agentVersion } from './agent-options.js'
 import type { AgentConfig } from './agent-config.js'
 import { findAddress } from './facts/address.js'
 import { readFacts } from './facts/facts.js'
 import type { KeyAndRequest } from './identity/certificate-request.js'
+import { joinOnce } from './identity/joining.js'
 import { parseAddress } from './identity/pinned-ca.js'
 import type { Log } from './log.js'
 
@@ -83,12 +85,14 @@ async function run(configPath: string): Promise<number> {
       end(0)
     })
   }
-  const agent = await startAgent({
-    ...toOptions(config),
-    makeKeyAndRequest: requestInProcess,
-    signal: abort.signal,
-    onFatal: () => end(1),
-  })
+  let agent: Agent
+  try {
+    agent = await startAgent({ ...toOptions(config), makeKeyAndRequest: requestInProcess, signal: abort.signal, onFatal: () => end(1) })
+  } catch (error) {
+    // Asked to stop while it tried to join.
+    if (abort.signal.aborted) return 0
+    throw error
+  }
   const code = await ended
   await agent.stop()
   return code

@@ -50,6 +50,8 @@ interface Segment {
 export class Spool {
   readonly #directory: string
   readonly #log: Log
+  /** Every segment whose file is open. */
+  readonly #segments = new Set<Segment>()
   #current: Segment | undefined
   #nextNumber = 1
   #memoryBytes = 0
@@ -112,9 +114,9 @@ export class Spool {
 
   /** Closes the files; what waits stays in them. */
   close(): void {
-    const { current } = { current: this.#current }
+    for (const segment of this.#segments) closeSync(segment.fd)
+    this.#segments.clear()
     this.#current = undefined
-    if (current) closeSync(current.fd)
   }
 
   #write(start: Buffer, parts: readonly Buffer[], sizeBytes: number): ChunkPlace {
@@ -140,17 +142,20 @@ export class Spool {
     if (current && current.sizeBytes < segmentBytes) return current
     const path = join(this.#directory, `${this.#nextNumber++}.log`)
     this.#current = { path, fd: openSync(path, 'w+', 0o600), sizeBytes: 0, waiting: 0 }
+    this.#segments.add(this.#current)
     if (current && current.waiting === 0) this.#remove(current)
     return this.#current
   }
 
   #remove(segment: Segment): void {
+    this.#segments.delete(segment)
     closeSync(segment.fd)
     if (existsSync(segment.path)) unlinkSync(segment.path)
   }
 
   #load(path: string, onChunk: (head: ChunkHead, place: ChunkPlace) => void): void {
     const segment: Segment = { path, fd: openSync(path, 'r'), sizeBytes: 0, waiting: 0 }
+    this.#segments.add(segment)
     let offset = 0
     readRecords(path, (_type, payload) => {
       const headBytes = payload.readUInt16LE(0)
