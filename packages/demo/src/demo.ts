@@ -13,7 +13,7 @@ import { installAgent } from './agent-installation.js'
 import { buildAgentPackage, type AgentPackage } from './agent-package.js'
 import { runProgram } from './child-program.js'
 import { openDemoLock, type DemoLock } from './demo-lock.js'
-import { DemoFailure } from './failure.js'
+import { DemoFailure, NodesImpossible } from './failure.js'
 import { takeKeptDeployment, writeKeptDeployment, type KeptDeployment } from './kept-deployment.js'
 import { runLichen } from './lichen-program.js'
 import { callApi, createJoinToken, waitForNodes, type ServerAddress } from './rest-client.js'
@@ -46,7 +46,7 @@ const joinTimeoutMs = 90_000
 
 /**
  * Runs the whole demo.
- * @throws DemoFailure when a step fails, LAB_* as the lab says, Interrupted when `signal` was aborted before the end.
+ * @throws NodesImpossible where the lab cannot work, DemoFailure when a step fails, LAB_* as the lab says, Interrupted when `signal` was aborted before the end.
  */
 export async function runDemo(options: DemoOptions): Promise<void> {
   const directory = join(options.labDirectory, options.labName)
@@ -108,6 +108,9 @@ async function playDemo(demo: Demo, running: { server?: ServerProcess }): Promis
   return kept
 }
 
+/** What the lab program says where the machine is not made for nodes, whatever is tried. */
+const impossibleNodes = /^lab: (?:LAB_NOT_ROOT|LAB_NOT_DEBIAN|LAB_TOOLS_MISSING): (.*)$/m
+
 /** In a process of its own, because booting and bootstrapping cannot be stopped half-way otherwise. */
 async function raiseNodes(demo: Demo): Promise<LabView> {
   const program = fileURLToPath(import.meta.resolve('@lichen/lab/main'))
@@ -115,7 +118,8 @@ async function raiseNodes(demo: Demo): Promise<LabView> {
     [process.execPath, program, '--name', demo.labName, '--dir', demo.labDirectory, '--cache', demo.cacheDirectory, 'up', ...roles],
     { env: demo.env, signal: demo.signal, onLine: (line) => !line.startsWith('lab ') && !line.startsWith('  ') && demo.steps.note(line) },
   )
-  if (exitCode !== 0) throw new DemoFailure('the nodes could not be made', output)
+  const impossible = impossibleNodes.exec(output)?.[1]
+  if (exitCode !== 0) throw impossible === undefined ? new DemoFailure('the nodes could not be made', output) : new NodesImpossible(impossible)
   const view = demo.lab.list()
   if (!view) throw new DemoFailure('the lab is gone: was `lichen lab down` run beside the demo?')
   return view

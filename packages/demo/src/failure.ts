@@ -9,6 +9,14 @@ export class DemoFailure extends Error {
   }
 }
 
+/** Why no nodes can be made on this machine, found out while trying: the demo then runs without. */
+export class NodesImpossible extends Error {
+  constructor(reason: string) {
+    super(reason)
+    this.name = 'NodesImpossible'
+  }
+}
+
 /** Ctrl-C, SIGTERM or SIGHUP. */
 export class Interrupted extends Error {
   readonly signal: NodeJS.Signals

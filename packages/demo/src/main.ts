@@ -9,7 +9,7 @@ import { fileURLToPath } from 'node:url'
 import { parseArgs } from 'node:util'
 import { LichenError } from '@lichen/core'
 import { cleanDemo, defaultLabDirectory, runDemo, type DemoOptions } from './demo.js'
-import { DemoFailure, Interrupted } from './failure.js'
+import { DemoFailure, Interrupted, NodesImpossible } from './failure.js'
 import { runLocalDemo } from './local-demo.js'
 
 const help = `npm run demo [-- OPTIONS]
@@ -29,13 +29,22 @@ async function main(): Promise<number> {
   if (values.help) return (process.stdout.write(help), 0)
   const options = buildOptions(values.keep, listenForSignals())
   if (values.clean) return (await cleanDemo(options), 0)
-  const obstacle = values.local ? 'as asked for' : findObstacle()
-  if (obstacle === undefined) await runDemo(options)
-  else {
-    options.write(`no nodes are made (${obstacle}): running examples/hello.yaml on a local agent confined to a temporary directory\n`)
-    await runLocalDemo(options)
-  }
+  const obstacle = values.local ? 'as asked for' : (findObstacle() ?? (await tryNodes(options)))
+  if (obstacle === undefined) return 0
+  options.write(`no nodes are made (${obstacle}): running examples/hello.yaml on a local agent confined to a temporary directory\n`)
+  await runLocalDemo(options)
   return 0
+}
+
+/** Runs the demo; gives the reason when this machine turns out not to be able to have nodes. */
+async function tryNodes(options: DemoOptions): Promise<string | undefined> {
+  try {
+    await runDemo(options)
+    return undefined
+  } catch (error) {
+    if (error instanceof NodesImpossible) return error.message
+    throw error
+  }
 }
 
 function parseOptions() {
