@@ -62,6 +62,7 @@ const all = listTests(join(root, 'test')).sort()
 const files = wanted.length > 0 ? wanted : all
 if (wanted.length === 0) {
   step('types of the tests', 'npx', ['tsc', '-b'])
+  step('types of the benchmarks', 'npx', ['tsc', '--noEmit', '-p', 'bench/tsconfig.json'])
   step('lint', 'npx', ['eslint', '.'])
   step('catalog', process.execPath, ['packages/catalog/dist/main.js', 'catalog'])
   step('generated code', process.execPath, ['scripts/generate.mjs', '--check'])
