@@ -30,6 +30,14 @@ function step(title, command, args) {
   }
 }
 
+// What failed, once more and last, where whoever reads the end of a long log finds it.
+function printFailures(output) {
+  const lines = existsSync(output) ? readFileSync(output, 'utf8').split('\n') : []
+  lines.forEach((line, index) => {
+    if (/^\s*not ok /.test(line)) console.log(lines.slice(index, index + 30).join('\n'), '\n')
+  })
+}
+
 // Counts come from tap's own closing line, e.g. `# { total: 12, pass: 11, fail: 1 }`.
 function tap(title, files, jobs, timeoutS) {
   if (files.length === 0) return
@@ -46,6 +54,7 @@ function tap(title, files, jobs, timeoutS) {
   }
   if (child.status !== 0 && total.fail === 0) total.fail = 1
   if (child.status === 0 && total.pass === 0) total.fail = 1
+  if (child.status !== 0) printFailures(output)
   passed += total.pass
   failed += total.fail
 }

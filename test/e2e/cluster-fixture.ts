@@ -2,8 +2,7 @@
  * Real nodes and a real server for an end-to-end test: lab machines with the agent's .deb, and the all-in-one server as a process of its own, so
  * that everything in it can be killed. All of it is gone after the test, whatever happened.
  */
-import { cpSync, mkdtempSync, rmSync } from 'node:fs'
-import { tmpdir } from 'node:os'
+import { cpSync, rmSync } from 'node:fs'
 import { dirname, join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import type { Test } from 'tap'
@@ -63,10 +62,15 @@ export interface Cluster {
 
 /** A cluster with these nodes, each with a label `role` of its own name. */
 export async function startCluster(t: Test, labName: string, nodes: readonly string[]): Promise<Cluster> {
-  const directory = mkdtempSync(join(tmpdir(), 'lichen-e2e-'))
-  t.teardown(() => rmSync(directory, { recursive: true, force: true }))
+  // always the same place, so that what a run left that was killed is found and removed by the next
+  const directory = join(checkout, 'build', labName)
   const lab = openLab({ name: labName, directory: join(directory, 'labs'), cacheDirectory, log: (line) => t.comment(line) })
-  t.teardown(() => lab.down())
+  const removeAll = async () => {
+    await lab.down()
+    rmSync(directory, { recursive: true, force: true })
+  }
+  await removeAll()
+  t.teardown(removeAll)
   cpSync(join(checkout, 'catalog'), join(directory, 'catalog'), { recursive: true })
   cpSync(join(checkout, 'test/e2e/catalog'), join(directory, 'catalog'), { recursive: true })
   const [view, agent] = await Promise.all([lab.up({ nodes }), buildAgentPackage(checkout)])
@@ -104,6 +108,11 @@ export async function startCluster(t: Test, labName: string, nodes: readonly str
       await eventually(test, `${pattern} runs on ${node}`, async () => (await lab.exec(node, ['pgrep', '--full', pattern])).exitCode === 0, { timeoutMs: patienceMs, intervalMs: 30 })
     },
   }
+}
+
+/** Runs a part of the test; skipped once an earlier part has failed. (`bail` would end the process without taking the nodes down.) */
+export async function step(t: Test, title: string, work: (t: Test) => Promise<void>): Promise<void> {
+  await t.test(title, { skip: t.passing() ? false : 'an earlier part failed' }, work)
 }
 
 const portOf = (address: string): number => Number(address.slice(address.lastIndexOf(':') + 1))

@@ -1,7 +1,7 @@
 /** The etcd blueprint on real nodes: one member, then three, worked on one node at a time, through the loss of one of them. */
 import t, { type Test } from 'tap'
 import { skipReason } from '../lab/lab-fixture.js'
-import { startCluster, type Cluster } from './cluster-fixture.js'
+import { startCluster, step, type Cluster } from './cluster-fixture.js'
 
 t.setTimeout(900_000)
 
@@ -16,11 +16,11 @@ const buildPlan = (name: string, group: object, rollout: object = {}) => ({
   rollout,
 })
 
-t.test('etcd from a plan', { skip: skipReason(), bail: true }, async (t) => {
+t.test('etcd from a plan', { skip: skipReason() }, async (t) => {
   const cluster = await startCluster(t, 'e2e-etcd', nodes)
   const etcdctl = (node: string, words: string) => cluster.shell(node, `etcdctl --endpoints=http://${cluster.lab.node(node).address}:2379 ${words}`)
 
-  await t.test('a single member keeps what is put into it, and leaves a clean node', async (t) => {
+  await step(t, 'a single member keeps what is put into it, and leaves a clean node', async (t) => {
     const plan = buildPlan('solo', { select: { role: 'a' }, count: 1 })
     await succeed(t, cluster, 'apply', plan)
     await etcdctl('a', 'put greeting hello')
@@ -30,7 +30,7 @@ t.test('etcd from a plan', { skip: skipReason(), bail: true }, async (t) => {
   })
 
   const plan = buildPlan('three', { count: 3 }, { maxParallelNodes: 1 })
-  await t.test('three members become one cluster, although nodes are worked on one after another', async (t) => {
+  await step(t, 'three members become one cluster, although nodes are worked on one after another', async (t) => {
     const task = await succeed(t, cluster, 'apply', plan)
     t.same((await cluster.actions(task)).filter((action) => action.attempt !== 1), [], 'no action had to be tried twice')
     t.equal((await etcdctl('a', 'member list')).trim().split('\n').length, 3)
@@ -38,7 +38,7 @@ t.test('etcd from a plan', { skip: skipReason(), bail: true }, async (t) => {
     t.equal(await etcdctl('c', 'get --print-value-only greeting'), 'hello\n')
   })
 
-  await t.test('the cluster serves without one member, which comes back by itself', async (t) => {
+  await step(t, 'the cluster serves without one member, which comes back by itself', async (t) => {
     await cluster.lab.kill('b')
     await etcdctl('a', 'put greeting again')
     await cluster.lab.start('b')
@@ -47,7 +47,7 @@ t.test('etcd from a plan', { skip: skipReason(), bail: true }, async (t) => {
     t.equal(await etcdctl('b', 'get --print-value-only greeting'), 'again\n')
   })
 
-  await t.test('an even number of members is refused', async (t) => {
+  await step(t, 'an even number of members is refused', async (t) => {
     const id = await cluster.submit('apply', buildPlan('two', { count: 2 })).catch((error: unknown) => (error as { output: string }).output)
     const said = id.startsWith('t-') ? JSON.stringify(await cluster.ended(t, id)) : id
     t.match(said, /odd number of members/)

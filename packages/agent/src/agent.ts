@@ -262,9 +262,10 @@ class RunningAgent implements Agent {
     this.#options.log.error({ nodeId: this.nodeId, file }, 'the certificate of this node has expired (or its clock is wrong): no gateway will let it in. Delete the node, remove the file, and join again with a new token')
   }
 
-  #planRenewal(): void {
+  /** `soonestMs`: a clock far ahead of the gateway's finds every certificate due at once, also one that is a moment old. */
+  #planRenewal(soonestMs = 0): void {
     const leftMs = renewalTime(this.#identity.certificatePem) - this.#options.now()
-    this.#renewal = setTimeout(() => void this.#renewWhenDue(), Math.min(Math.max(leftMs, 0), renewalCheckMs))
+    this.#renewal = setTimeout(() => void this.#renewWhenDue(), Math.min(Math.max(leftMs, soonestMs), renewalCheckMs))
   }
 
   async #renewWhenDue(): Promise<void> {
@@ -277,7 +278,7 @@ class RunningAgent implements Agent {
       this.#keys = readSigningKeys(renewed.signingKeys)
       this.#options.log.info({ nodeId: this.nodeId }, 'the certificate was renewed')
       this.#link.reconnect()
-      this.#planRenewal()
+      this.#planRenewal(renewalRetryMs)
     } catch (error) {
       if (this.#isStopped) return
       this.#options.log.error({ nodeId: this.nodeId, error: (error as Error).message }, 'the certificate could not be renewed; trying again')

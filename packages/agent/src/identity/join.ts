@@ -1,5 +1,5 @@
 /** Joining and renewing: from a join token to an identity, and from an identity to its successor. */
-import { credentials, Metadata, type ServiceError, status } from '@grpc/grpc-js'
+import { connectivityState, credentials, Metadata, type ServiceError, status } from '@grpc/grpc-js'
 import { type ErrorCode, errorTable, LichenError, parseJoinToken } from '@lichen/core'
 import { AgentGatewayClient, type JoinReply, type RenewReply } from '@lichen/protocol'
 import type { KeyAndRequest } from './certificate-request.js'
@@ -36,7 +36,7 @@ export async function join(options: JoinOptions): Promise<Identity> {
     })
     return { nodeId: reply.nodeId, keyPem, certificatePem: certificatePem(reply.certificate), caCertificatePem, signingKeys: encodeSigningKeys(reply.signingKeys) }
   } finally {
-    client.close()
+    closeClient(client)
   }
 }
 
@@ -50,7 +50,7 @@ export async function renew(gateway: string, identity: Identity, makeKeyAndReque
     })
     return { ...identity, keyPem, certificatePem: certificatePem(reply.certificate), signingKeys: encodeSigningKeys(reply.signingKeys) }
   } finally {
-    client.close()
+    closeClient(client)
   }
 }
 
@@ -73,6 +73,19 @@ export function openClient(gateway: string, identity: Pick<Identity, 'caCertific
     'grpc.max_receive_message_length': 16 * 1024 * 1024,
     'grpc.enable_retries': 0,
   })
+}
+
+// How long a connection that is being made may take before its client is closed all the same.
+const connectGraceMs = 5000
+
+/**
+ * Closes the client and its connection. grpc-js leaves the socket of a channel that is closed before or while it connects, for ever: such a one is
+ * closed as soon as it has connected, or failed to.
+ */
+export function closeClient(client: AgentGatewayClient): void {
+  const state = client.getChannel().getConnectivityState(false)
+  if (state === connectivityState.READY || state === connectivityState.TRANSIENT_FAILURE) client.close()
+  else client.waitForReady(Date.now() + connectGraceMs, () => client.close())
 }
 
 /**

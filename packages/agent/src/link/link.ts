@@ -9,8 +9,9 @@
  * 3. A stream that gives no Welcome within 10 s is given up.
  * 4. Messages of an older stream are not heard any more.
  */
-import { type ClientDuplexStream, connectivityState, type ServiceError } from '@grpc/grpc-js'
+import type { ClientDuplexStream, ServiceError } from '@grpc/grpc-js'
 import type { AgentGatewayClient, AgentMessage, EngineMessage, Hello, Welcome } from '@lichen/protocol'
+import { closeClient } from '../identity/join.js'
 import type { Log } from '../log.js'
 import { Backoff } from './backoff.js'
 
@@ -162,8 +163,6 @@ export class Link {
     this.#client = undefined
     // Cancelling makes the old stream say `error`; it is not listened to any more.
     stream?.cancel()
-    // grpc-js leaves the socket of a channel that is closed while it connects: such a one is closed as soon as it has connected or failed.
-    if (client?.getChannel().getConnectivityState(false) === connectivityState.CONNECTING) client.waitForReady(Date.now() + welcomeTimeoutMs, () => client.close())
-    else client?.close()
+    if (client) closeClient(client)
   }
 }
