@@ -6,7 +6,8 @@ import { tmpdir } from 'node:os'
 
 const root = resolve(import.meta.dirname, '..')
 const isCheck = process.argv.includes('--check')
-const target = 'packages/protocol/src/generated/lichen/v1/agent.ts'
+const directoryOf = 'packages/protocol/src/generated/lichen/v1'
+const files = ['agent.ts', 'peer.ts']
 const buf = join(root, 'node_modules/.bin/buf')
 
 execFileSync(buf, ['lint'], { cwd: join(root, 'proto'), stdio: 'inherit' })
@@ -20,8 +21,9 @@ if (!isCheck) {
       .replace('../node_modules/.bin', join(root, 'node_modules/.bin'))
       .replace('../packages/protocol/src/generated', join(directory, 'out'))
     execFileSync(buf, ['generate', '--template', template], { cwd: join(directory, 'proto'), stdio: 'inherit' })
-    if (readFileSync(join(directory, 'out/lichen/v1/agent.ts'), 'utf8') !== readFileSync(join(root, target), 'utf8')) {
-      console.error(`${target} is not what proto/ generates: run npm run generate and commit the result`)
+    for (const file of files) {
+      if (readFileSync(join(directory, 'out/lichen/v1', file), 'utf8') === readFileSync(join(root, directoryOf, file), 'utf8')) continue
+      console.error(`${directoryOf}/${file} is not what proto/ generates: run npm run generate and commit the result`)
       process.exit(1)
     }
   } finally {

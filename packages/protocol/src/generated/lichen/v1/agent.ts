@@ -62,6 +62,8 @@ export interface JoinReply {
   caCertificate: Buffer;
   /** Public keys that orders may be signed with. */
   signingKeys: SigningKey[];
+  /** host:port of every gateway that runs now, for an agent to go to when its own is away. */
+  gateways: string[];
 }
 
 export interface RenewRequest {
@@ -110,6 +112,8 @@ export interface Hello {
   facts: string;
   /** Attempts that are journaled and have no result yet. Results not yet acknowledged are sent again after this message. */
   running: AttemptKey[];
+  /** Random, new for every agent process: tells a node that came back from a copy of it that runs beside it. */
+  instance: string;
 }
 
 export interface Heartbeat {
@@ -165,6 +169,9 @@ export interface EngineMessage {
     { $case: "cancel"; value: SignedCancel }
     | { $case: "resultAck"; value: ResultAck }
     | { $case: "logAck"; value: LogAck }
+    | //
+    /** The gateways that run have changed. */
+    { $case: "gateways"; value: GatewayList }
     | undefined;
 }
 
@@ -174,6 +181,13 @@ export interface Welcome {
   /** Bytes of log that may be unacknowledged on this stream. */
   logWindowBytes: number;
   signingKeys: SigningKey[];
+  /** host:port of every gateway that runs now, this one first. Empty: the agent keeps what it knows. */
+  gateways: string[];
+}
+
+/** host:port of every gateway that runs now, the one that says so first. */
+export interface GatewayList {
+  gateways: string[];
 }
 
 /** `order` is an encoded Order. `signature`: Ed25519 over the bytes "lichen.order.v1\n" followed by `order`. */
@@ -377,7 +391,7 @@ export const JoinRequest_LabelsEntry: MessageFns<JoinRequest_LabelsEntry> = {
 };
 
 function createBaseJoinReply(): JoinReply {
-  return { nodeId: "", certificate: Buffer.alloc(0), caCertificate: Buffer.alloc(0), signingKeys: [] };
+  return { nodeId: "", certificate: Buffer.alloc(0), caCertificate: Buffer.alloc(0), signingKeys: [], gateways: [] };
 }
 
 export const JoinReply: MessageFns<JoinReply> = {
@@ -393,6 +407,9 @@ export const JoinReply: MessageFns<JoinReply> = {
     }
     for (const v of message.signingKeys) {
       SigningKey.encode(v!, writer.uint32(34).fork()).join();
+    }
+    for (const v of message.gateways) {
+      writer.uint32(42).string(v!);
     }
     return writer;
   },
@@ -440,6 +457,14 @@ export const JoinReply: MessageFns<JoinReply> = {
             }
 
             message.signingKeys.push(SigningKey.decode(reader, reader.uint32()));
+            continue;
+          }
+          case 5: {
+            if (tag !== 42) {
+              break;
+            }
+
+            message.gateways.push(reader.string());
             continue;
           }
         }
@@ -798,7 +823,7 @@ export const AgentMessage: MessageFns<AgentMessage> = {
 };
 
 function createBaseHello(): Hello {
-  return { agentVersion: "", bootId: "", facts: "", running: [] };
+  return { agentVersion: "", bootId: "", facts: "", running: [], instance: "" };
 }
 
 export const Hello: MessageFns<Hello> = {
@@ -814,6 +839,9 @@ export const Hello: MessageFns<Hello> = {
     }
     for (const v of message.running) {
       AttemptKey.encode(v!, writer.uint32(34).fork()).join();
+    }
+    if (message.instance !== "") {
+      writer.uint32(42).string(message.instance);
     }
     return writer;
   },
@@ -861,6 +889,14 @@ export const Hello: MessageFns<Hello> = {
             }
 
             message.running.push(AttemptKey.decode(reader, reader.uint32()));
+            continue;
+          }
+          case 5: {
+            if (tag !== 42) {
+              break;
+            }
+
+            message.instance = reader.string();
             continue;
           }
         }
@@ -1298,6 +1334,9 @@ export const EngineMessage: MessageFns<EngineMessage> = {
       case "logAck":
         LogAck.encode(message.message.value, writer.uint32(42).fork()).join();
         break;
+      case "gateways":
+        GatewayList.encode(message.message.value, writer.uint32(50).fork()).join();
+        break;
     }
     return writer;
   },
@@ -1355,6 +1394,14 @@ export const EngineMessage: MessageFns<EngineMessage> = {
             message.message = { $case: "logAck", value: LogAck.decode(reader, reader.uint32()) };
             continue;
           }
+          case 6: {
+            if (tag !== 50) {
+              break;
+            }
+
+            message.message = { $case: "gateways", value: GatewayList.decode(reader, reader.uint32()) };
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -1369,7 +1416,7 @@ export const EngineMessage: MessageFns<EngineMessage> = {
 };
 
 function createBaseWelcome(): Welcome {
-  return { heartbeatIntervalMs: 0, logWindowBytes: 0, signingKeys: [] };
+  return { heartbeatIntervalMs: 0, logWindowBytes: 0, signingKeys: [], gateways: [] };
 }
 
 export const Welcome: MessageFns<Welcome> = {
@@ -1382,6 +1429,9 @@ export const Welcome: MessageFns<Welcome> = {
     }
     for (const v of message.signingKeys) {
       SigningKey.encode(v!, writer.uint32(26).fork()).join();
+    }
+    for (const v of message.gateways) {
+      writer.uint32(34).string(v!);
     }
     return writer;
   },
@@ -1421,6 +1471,60 @@ export const Welcome: MessageFns<Welcome> = {
             }
 
             message.signingKeys.push(SigningKey.decode(reader, reader.uint32()));
+            continue;
+          }
+          case 4: {
+            if (tag !== 34) {
+              break;
+            }
+
+            message.gateways.push(reader.string());
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+};
+
+function createBaseGatewayList(): GatewayList {
+  return { gateways: [] };
+}
+
+export const GatewayList: MessageFns<GatewayList> = {
+  encode(message: GatewayList, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    for (const v of message.gateways) {
+      writer.uint32(10).string(v!);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): GatewayList {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseGatewayList();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.gateways.push(reader.string());
             continue;
           }
         }
