@@ -1,6 +1,6 @@
-import { buildCatalog, checkBlueprint, parseBlueprint, parseBlueprintReference, type Problem } from '@lichen/core'
+import { buildCatalog, buildGraph, checkBlueprint, parseBlueprint, parseBlueprintReference, type Problem } from '@lichen/core'
 import t from 'tap'
-import { makeBlueprint } from './plan-fixture.js'
+import { makeBlueprint, makeNodes, makePlan } from './plan-fixture.js'
 
 const head = 'apiVersion: lichen.dev/v1\nkind: Blueprint\nname: x\nversion: 1.0.0\nsummary: s\n'
 const note = '{name: n, note: {text: t}}'
@@ -35,6 +35,8 @@ const cases: readonly [string, string, Partial<Record<keyof Problem, unknown>>][
   ['after an action of another phase', `actions: {a: {after: [remove], commands: [${note}]}, ${remove}}`, { code: 'BLUEPRINT_REFERENCE', message: /has phase remove/ }],
   ['actions in a circle', `actions: {a: {after: [b], commands: [${note}]}, b: {after: [a], commands: [${note}]}, ${remove}}`, { code: 'BLUEPRINT_REFERENCE', message: /a → b → a/ }],
   ['a need that is no relation', `actions: {a: {needs: [db], commands: [${note}]}, ${remove}}`, { code: 'BLUEPRINT_REFERENCE', path: 'actions.a.needs' }],
+  ['a gate that is no check', `actions: {a: {gate: true, commands: [${note}]}, ${remove}}`, { code: 'BLUEPRINT_REFERENCE', path: 'actions.a.gate', message: /only a check/ }],
+  ['a limit of the action below that of one attempt', `actions: {a: {timeoutS: 60, limitS: 59, commands: [${note}]}, ${remove}}`, { code: 'BLUEPRINT_REFERENCE', path: 'actions.a.limitS', message: /60 s.*59 s/ }],
   ['a relation action that nothing names', `actions: {a: {commands: [${note}]}, g: {on: relation, commands: [${note}]}, ${remove}}`, { code: 'BLUEPRINT_REFERENCE', path: 'actions.g.on' }],
   ['a provision whose action is not per relation', `provides: {p: {interface: i, outputs: {}, action: a}}\nactions: {a: {commands: [${note}]}, ${remove}}`, { code: 'BLUEPRINT_REFERENCE', path: 'provides.p.action' }],
 ]
@@ -104,4 +106,22 @@ t.test('a catalog gives the highest version in a range', async (t) => {
 t.test('the digest of a blueprint covers its templates', async (t) => {
   const body = `actions: {a: {commands: [{name: n, file: {path: /x, template: f}}]}, ${remove}}`
   t.not(makeBlueprint('x', body, { f: '1' }).digest, makeBlueprint('x', body, { f: '2' }).digest)
+})
+
+t.test('a template of plain paths gives what Liquid gives, whatever the paths lead to', async (t) => {
+  const values: Record<string, unknown> = { text: 'a b', empty: '', number: 3306, negative: -1, fraction: 1.5, truth: true, nothing: null, list: ['x', 'y'], map: { size: 7, inner: { deep: 'd' } }, first: 'f', markup: '{{ params.text }}' }
+  const paths = ['text', 'empty', 'number', 'negative', 'fraction', 'truth', 'nothing', 'list', 'map.size', 'map.inner.deep', 'list.size', 'list.first', 'first', 'markup', 'text.size', 'nothing.missing']
+  const schema = JSON.stringify({ type: 'object', additionalProperties: false, properties: Object.fromEntries(Object.entries(values).map(([name, value]) => [name, { default: value }])) })
+  const render = (template: string): string => {
+    const text = JSON.stringify(template)
+    const blueprint = makeBlueprint('each', `parameters: ${schema}\nactions: {a: {commands: [{name: n, note: {text: ${text}}}]}, ${remove}}`)
+    const plan = makePlan((draft) => (draft['components'] = [{ name: 'c', blueprint: 'each', on: 'data' }]))
+    const graph = buildGraph({ plan, catalog: buildCatalog([blueprint]), nodes: makeNodes(), kind: 'apply' })
+    return graph.ok ? (graph.value.actions[0]!.commands[0]!.spec as { text: string }).text : graph.problems[0]!.code
+  }
+  for (const path of paths) {
+    // An empty tag keeps the second template from being one of plain paths.
+    t.equal(render(`<{{ params.${path} }}>{{params.text}}`), render(`<{{ params.${path} }}>{{params.text}}{% if false %}{% endif %}`), path)
+  }
+  for (const path of ['missing', 'text.missing', 'map.constructor', 'toString']) t.equal(render(`{{ params.${path} }}`), 'PLAN_TEMPLATE', path)
 })

@@ -16,6 +16,7 @@ const cases: readonly [string, (plan: PlanDraft) => void, Partial<Record<keyof P
   ['an unknown group', (plan) => (plan['components'][1].on = 'dat'), { code: 'PLAN_UNKNOWN_GROUP', path: 'components[1].on', message: 'no node group "dat" in this plan, did you mean "data"?' }],
   ['two groups of one name', (plan) => plan['nodes'].push({ name: 'web' }), { code: 'PLAN_DUPLICATE_NAME', path: 'nodes[2].name' }],
   ['two components of one name', (plan) => plan['components'].push({ name: 'base', blueprint: 'db', on: 'data' }), { code: 'PLAN_DUPLICATE_NAME', path: 'components[2].name', message: '"base" is the name of components[1] too' }],
+  ['a component of Lichen itself', (plan) => plan['components'].push({ name: 'lichen', blueprint: 'db', on: 'data' }), { code: 'PLAN_RESERVED_NAME', path: 'components[2].name', message: /"lichen"/ }],
   ['a bad parameter', (plan) => (plan['components'][1].with = { port: 'x' }), { code: 'PLAN_BAD_PARAMETER', path: 'components[1].with.port', message: 'must be integer' }],
   ['an unknown parameter', (plan) => (plan['components'][1].with = { prot: 1 }), { code: 'PLAN_BAD_PARAMETER', path: 'components[1].with.prot', message: 'no such parameter, did you mean "port"?' }],
   ['a missing parameter', (plan) => delete plan['components'][0].with, { code: 'PLAN_BAD_PARAMETER', path: 'components[0].with.database', message: 'is required' }],

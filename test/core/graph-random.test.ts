@@ -1,4 +1,5 @@
-import { buildCatalog, buildGraph, parsePlan, type ActionGraph, type Catalog, type NodeRecord, type Plan } from '@lichen/core'
+import { isDeepStrictEqual } from 'node:util'
+import { buildCatalog, buildGraph, parsePlan, taskId, type ActionGraph, type Applied, type Catalog, type NodeRecord, type Plan } from '@lichen/core'
 import t from 'tap'
 import { makeBlueprint, makeNode, type PlanDraft } from './plan-fixture.js'
 
@@ -15,7 +16,9 @@ function makeRandom(seed: number): (below: number) => number {
 
 const shuffle = <T>(list: readonly T[], random: (below: number) => number): T[] => list.map((entry) => [random(1 << 30), entry] as const).sort((a, b) => a[0] - b[0]).map(([, entry]) => entry)
 
-/** Four layers, each provides one interface and may use that of the layer below; with and without checks, per-relation actions, first nodes and waits of their own. */
+const byId = <T extends { readonly id: string }>(list: readonly T[]): Map<string, T> => new Map(list.map((entry) => [entry.id, entry]))
+
+/** Four layers, each provides one interface and may use that of the layer below; with and without checks, per-relation actions, first nodes and waits of their own; in some a first node waits for all others. */
 const catalog: Catalog = buildCatalog([0, 1, 2, 3].map((layer) => makeBlueprint(`layer-${layer}`, `
 parameters: {type: object, additionalProperties: false, properties: {size: {type: integer, default: ${layer}}}}
 secrets: {key: {}}
@@ -23,11 +26,12 @@ ${layer > 0 ? `requires: {below: {interface: i${layer - 1}, optional: true, with
 provides: {self: {interface: i${layer}, inputs: {type: object}, secrets: {token: {}}, outputs: {hosts: {type: list, value: 'nodes.map(n, n.address)'}, token: {type: string, value: relation.secrets.token}}${layer % 2 ? ', action: grant, removeAction: revoke' : ''}}}
 actions:
   packages: {needs: [], commands: [{name: p, package: {names: [pk]}}]}
-  init: {on: first, commands: [{name: i, run: {argv: [init], creates: /i, outputs: {id: {from: stdout}}}}]}
-  join: {commands: [{name: j, note: {text: '{{ outputs.init.id }} {{ secrets.key }} {{ params.size }}${layer > 0 ? "{% if uses.below %} {{ uses.below.hosts | join }} {{ uses.below.token }}{% endif %}" : ''}'}}]}
+  init: {on: first, ${layer % 2 ? 'after: [], ' : ''}commands: [{name: i, run: {argv: [init], creates: /i, outputs: {id: {from: stdout}}}}]}
+  join: {after: [packages, init], commands: [{name: j, note: {text: '{{ outputs.init.id }} {{ secrets.key }} {{ params.size }}${layer > 0 ? "{% if uses.below %} {{ uses.below.hosts | join }} {{ uses.below.token }}{% endif %}" : ''}'}}]}
   ${layer % 2 ? `grant: {on: relation, after: [init], commands: [{name: g, note: {text: '{{ relation.consumer }} {{ relation.secrets.token }}'}}]}
   revoke: {on: relation, phase: remove, after: [], commands: [{name: r, note: {text: r}}]}` : ''}
-  ${layer > 1 ? 'check: {commands: [{name: c, note: {text: c}}]}' : ''}
+  ${layer > 1 ? `check: {${layer > 2 ? 'gate: true, ' : ''}commands: [{name: c, note: {text: c}}]}` : ''}
+  ${layer > 2 ? 'whole: {phase: check, on: first, gate: true, commands: [{name: c, note: {text: c}}]}' : ''}
   remove: {commands: [{name: r, note: {text: r}}]}
 `)))
 
@@ -49,23 +53,22 @@ function makeCase(seed: number): { plan: Plan; nodes: readonly NodeRecord[]; ran
   return { plan: parsed.value, nodes, random }
 }
 
-const build = (plan: Plan, nodes: readonly NodeRecord[], kind: ActionGraph['kind'], placement?: ActionGraph['placement']): ActionGraph => {
-  const built = buildGraph({ plan, catalog, nodes, kind, placement })
+const build = (plan: Plan, nodes: readonly NodeRecord[], kind: ActionGraph['kind'], placement?: ActionGraph['placement'], applied?: Applied): ActionGraph => {
+  const built = buildGraph({ plan, catalog, nodes, kind, placement, applied })
   if (!built.ok) throw new Error(JSON.stringify(built.problems))
   return built.value
 }
 
-/** Everything that must have succeeded before each action. Throws when an action stands before one it waits for. */
+/** Actions that must have succeeded and gates that must be open before each action or gate. Throws when one stands before another that it waits for, or in a circle. */
 function findAncestors(graph: ActionGraph): Map<string, Set<string>> {
   const ancestors = new Map<string, Set<string>>()
-  for (const action of graph.actions) {
-    ancestors.set(action.id, new Set(action.after.flatMap((id) => {
-      const before = ancestors.get(id)
-      if (!before) throw new Error(`${action.id} stands before ${id}`)
-      return [id, ...before]
-    })))
+  const lists = [[...graph.actions], [...graph.gates]]
+  for (;;) {
+    const next = lists.find((list) => list[0]?.after.every((id) => ancestors.has(id)))?.shift()
+    if (next) ancestors.set(next.id, new Set(next.after.flatMap((id) => [id, ...ancestors.get(id)!])))
+    else if (lists.every((list) => list.length === 0)) return ancestors
+    else throw new Error(`${lists.map((list) => list[0]?.id).join(' and ')} stand before what they wait for`)
   }
-  return ancestors
 }
 
 /** Every promise of order between components, as [who waits, for whom, whether it does]. */
@@ -101,6 +104,85 @@ t.test('random plans keep their promises of order, and their graphs depend on co
     }
   }
   t.ok(kept > 10_000, `${kept} promises looked at`)
+})
+
+/** The same plan with waves, approvals and limits. */
+function addRollout(plan: Plan, size: number, random: (below: number) => number): Plan {
+  const waves = [{ nodes: size, approve: random(2) === 0, ...(random(2) ? { maxFailures: random(3) } : {}) }]
+  const components = plan.components.map((component) => (random(3) === 0 ? { ...component, approve: true } : component))
+  const parsed = parsePlan({ ...plan, components, rollout: { waves, ...(random(3) === 0 ? { by: 'zone' } : {}) } })
+  if (!parsed.ok) throw new Error(JSON.stringify(parsed.problems))
+  return parsed.value
+}
+
+/** What waves and approvals promise, as [what, whether it holds]. Without failure domains, where the wave of a node is plain from its place. */
+function listRolloutPromises(plan: Plan, graph: ActionGraph, size: number): [string, boolean][] {
+  const ancestors = findAncestors(graph)
+  const isBefore = (gate: string, id: string) => ancestors.get(id)!.has(gate)
+  const gates = new Set<string>(graph.gates.map(({ id }) => id))
+  return plan.components.flatMap((component): [string, boolean][] => {
+    const own = graph.actions.filter((action) => action.component === component.name)
+    const approval = own.map((action): [string, boolean] => [`${action.id} waits for the approval`, isBefore(`${component.name}/approval`, action.id)])
+    const placed = graph.placement[component.on]!
+    const last = Math.ceil(placed.length / size)
+    const inWaves = own.filter((action) => !/^(init|grant|whole)/.test(action.name)).flatMap((action): [string, boolean][] => {
+      const wave = Math.floor(placed.indexOf(action.node) / size) + 1
+      const isLate = action.name !== 'packages' && !action.name.includes(':wave-') && component.blueprint.endsWith('2') // its first node waits for all packages
+      const behind = wave === 1 ? [] : [[`${action.id} waits for wave ${wave - 1}`, isBefore(`${component.name}/wave-${wave - 1}`, action.id)] as [string, boolean]]
+      return wave === last || isLate || component.blueprint.endsWith('0') && action.name === 'join' ? behind : [...behind, [`wave ${wave} ends after ${action.id}`, isBefore(action.id, `${component.name}/wave-${wave}`)]]
+    })
+    const whole = component.blueprint.endsWith('3') ? Array.from({ length: last - 1 }, (_, index): [string, boolean] => [`wave ${index + 1} of ${component.name} is checked as a whole`, isBefore(`${component.name}/whole:wave-${index + 1}@${placed[0]}`, `${component.name}/wave-${index + 1}`)]) : []
+    const count = [...gates].filter((id) => id.startsWith(`${component.name}/wave-`)).length
+    return [...(component.approve ? approval : []), ...inWaves, ...whole, [`${component.name} has ${last - 1} gates between waves, not ${count}`, count === last - 1]]
+  })
+}
+
+t.test('waves and approvals add to the order and take nothing from it', async (t) => {
+  let kept = 0
+  for (let seed = 1; seed <= 150; seed++) {
+    const { plan, nodes, random } = makeCase(seed)
+    const size = 1 + random(3)
+    const rolled = addRollout(plan, size, random)
+    const graph = build(rolled, nodes, 'apply')
+    const ancestors = findAncestors(graph)
+    const plain = build(plan, nodes, 'apply')
+    for (const [id, before] of findAncestors(plain)) {
+      if (!ancestors.has(id)) continue // a barrier that is not needed any more
+      const lost = [...before].filter((other) => other.includes('@') && !ancestors.get(id)!.has(other))
+      if (lost.length > 0) t.fail(`seed ${seed}: ${id} no longer waits for ${lost.join(', ')}`)
+    }
+    if (!plain.actions.every(({ id }) => ancestors.has(id))) t.fail(`seed ${seed}: an action is gone`)
+    const promises = rolled.rollout?.by === undefined ? listRolloutPromises(rolled, graph, size) : []
+    const broken = promises.filter(([, isKept]) => !isKept)
+    kept += promises.length - broken.length
+    if (broken.length > 0) t.fail(`seed ${seed}, waves of ${size}`, { broken: broken.slice(0, 5) })
+    const ids = [...graph.actions, ...graph.gates].map(({ id }) => id)
+    if (new Set(ids).size !== ids.length) t.fail(`seed ${seed}: an id stands twice`)
+    const again = build({ ...rolled, components: shuffle(rolled.components, random), nodes: shuffle(rolled.nodes, random) }, shuffle(nodes, random), 'apply')
+    if (again.digest !== graph.digest || JSON.stringify([again.actions, again.gates]) !== JSON.stringify([graph.actions, graph.gates])) t.fail(`seed ${seed}: another order of the input gives another graph`)
+  }
+  t.ok(kept > 2000, `${kept} promises looked at`)
+})
+
+t.test('whatever part of a deployment is applied already, only that is unchanged, and its checks come first', async (t) => {
+  for (let seed = 1; seed <= 60; seed++) {
+    const { plan, nodes, random } = makeCase(seed)
+    const rolled = addRollout(plan, 2, random)
+    const graph = build(rolled, nodes, 'apply')
+    const applied = new Map(shuffle(graph.actions, random).filter(() => random(3) > 0).map((action) => [action.id, { key: random(4) === 0 ? 'another' : action.key, task: taskId('t-1'), outputs: {} }]))
+    const again = build(rolled, nodes, 'apply', undefined, applied)
+    if (!isDeepStrictEqual(byId(again.gates), byId(graph.gates))) t.fail(`seed ${seed}: gates moved`)
+    const ancestors = findAncestors(again)
+    const verified = new Map(again.actions.flatMap((action) => action.verifies.map((each) => [each.action as string, action.id as string])))
+    for (const action of again.actions) {
+      if (action.unchanged && (applied.get(action.id)?.key !== action.key || action.unchanged.check !== (verified.get(action.id) ?? null))) t.fail(`seed ${seed}: ${action.id} is not unchanged`)
+      if (action.unchanged?.check && !ancestors.get(action.id)!.has(action.unchanged.check)) t.fail(`seed ${seed}: ${action.id} does not wait for its check`)
+      if (action.component === 'lichen' && (action.after.length > 0 || action.commands.length !== action.verifies.reduce((sum, each) => sum + each.commands, 0))) t.fail(`seed ${seed}: ${action.id} is no check of unchanged actions`)
+    }
+    const same = build(rolled, shuffle(nodes, random), 'apply', undefined, new Map(shuffle([...applied], random)))
+    if (JSON.stringify(same.actions) !== JSON.stringify(again.actions) || same.digest !== again.digest) t.fail(`seed ${seed}: another order of what is applied gives another graph`)
+  }
+  t.pass('60 plans')
 })
 
 t.test('a node more changes no action on the nodes that were there, beyond what they are told of it', async (t) => {

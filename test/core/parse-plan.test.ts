@@ -107,3 +107,10 @@ t.test('labels have names of the right form and texts as values', async (t) => {
     'nodes[0].select.role: must be string, found 5',
   ])
 })
+
+t.test('shares of a group are whole numbers or percentages', async (t) => {
+  const problems = (nodes: unknown) => problemsOf({ ...makePlan(), rollout: { waves: [{ nodes }] } }).map(({ path }) => path)
+  for (const share of [1, 10_000, '1%', '25%', '100%']) t.strictSame(problems(share), [], String(share))
+  for (const share of [0, 1.5, '0%', '101%', '25', '5.5%', true]) t.strictSame(problems(share), ['rollout.waves[0].nodes'], String(share))
+  t.match(problemsOf({ ...makePlan(), rollout: { waves: [] } }), [{ path: 'rollout.waves' }])
+})

@@ -1,20 +1,30 @@
-import { actionId, applyEvent, buildTaskView, decide, defaultTaskLimits, nodeId, type Action, type ActionGraph, type AttemptResult, type Decision, type NodeReach, type Outcome, type RecordedEvent, type TaskEvent, type TaskLimits, type TrackedTask, type World } from '@lichen/core'
+import { actionId, applyEvent, buildTaskView, decide, defaultTaskLimits, nodeId, type Action, type ActionGraph, type AttemptResult, type Decision, type Gate, type NodeReach, type Outcome, type RecordedEvent, type TaskEvent, type TaskLimits, type TrackedTask, type World } from '@lichen/core'
 
 export const makeAction = (id: string, after: readonly string[] = [], extra: Partial<Action> = {}): Action => ({
   id: actionId(id),
   component: id.split('/')[0] ?? id,
   name: 'install',
   node: nodeId(id.split('@')[1] ?? 'n1'),
+  group: 'all',
   mode: 'do',
   after: after.map(actionId),
-  commands: [{ name: 'say', kind: 'note', timeoutMs: 1_000, spec: { text: id } }],
+  commands: [{ name: 'say', kind: 'run', timeoutMs: 1_000, spec: { argv: ['say', id], uncheckable: true } }],
   timeoutMs: 1_000,
+  limitMs: null,
   retry: { attempts: 1, backoffMs: 0 },
+  key: `key of ${id}`,
+  unchanged: null,
+  verifies: [],
   ...extra,
 })
 
-export const makeGraph = (actions: readonly Action[], rollout: Partial<ActionGraph['rollout']> = {}): ActionGraph => ({
-  kind: 'apply', project: 'default', deployment: 'd', actions, secrets: [], placement: {}, rollout: { maxParallelNodes: 50, maxFailures: 0, ...rollout }, digest: 'digest',
+export const makeGate = (id: string, after: readonly string[] = [], extra: Partial<Gate> = {}): Gate => ({
+  id: actionId(id), component: id.split('/')[0] ?? id, after: after.map(actionId), approve: false, maxFailures: 0, meaning: `gate ${id}`, ...extra,
+})
+
+export const makeGraph = (actions: readonly Action[], rollout: Partial<ActionGraph['rollout']> = {}, extra: Partial<ActionGraph> = {}): ActionGraph => ({
+  kind: 'apply', project: 'default', deployment: 'd', actions, gates: [], secrets: [], placement: {}, rollout: { maxParallelNodes: 50, maxFailures: 0, groups: {}, ...rollout },
+  limits: { queuedMs: null, taskMs: null }, digest: 'digest', ...extra,
 })
 
 export const makeResult = (outcome: Outcome, extra: Partial<AttemptResult> = {}): AttemptResult => ({
@@ -31,7 +41,7 @@ export const worldWhere = (reaches: Record<string, NodeReach>): World => ({ reac
 export interface DrivenTask {
   readonly view: TrackedTask
   readonly events: RecordedEvent[]
-  readonly graph: ActionGraph
+  graph: ActionGraph
   now: number
   record(event: TaskEvent): void
   /** Decides until nothing more is recorded, the way the engine does, and gives back what was to be sent and cancelled. */
@@ -49,7 +59,7 @@ export function startTask(graph: ActionGraph, accepted: Partial<Extract<TaskEven
     view, events, graph, now: 1_000,
     record(event) {
       const recorded = { seq: view.seq + 1, at: task.now, event }
-      applyEvent(view, recorded, graph)
+      applyEvent(view, recorded, task.graph)
       events.push(recorded)
     },
     settle(world = allReady, limits = makeLimits()) {
@@ -60,7 +70,7 @@ export function startTask(graph: ActionGraph, accepted: Partial<Extract<TaskEven
         for (const decision of decisions) {
           if (decision.type === 'record') task.record(decision.event)
           else effects.push(decision)
-          if (decision.type === 'send') task.record({ type: 'actionSent', action: decision.action.id, attempt: decision.attempt, node: decision.action.node, epoch: view.epoch, deadline: decision.deadline })
+          if (decision.type === 'send') task.record({ type: 'actionSent', action: decision.action.id, attempt: decision.attempt, node: decision.action.node, epoch: view.epoch, timeoutMs: decision.timeoutMs, deadline: decision.deadline })
           if (decision.type !== 'cancel') recorded += 1
         }
         if (recorded === 0) return effects

@@ -1,4 +1,4 @@
-import { actionId, applyEvent, buildTaskView, nodeId, type TaskEvent } from '@lichen/core'
+import { actionId, applyEvent, buildTaskView, nodeId, taskId, type TaskEvent } from '@lichen/core'
 import t from 'tap'
 import { makeAction, makeGraph, makeResult, startTask } from './task-fixture.js'
 
@@ -16,7 +16,7 @@ t.test('the fold of the recorded events is the live view', async (t) => {
 })
 
 t.test('an event that does not fit is refused and changes nothing', async (t) => {
-  const sent: TaskEvent = { type: 'actionSent', action: a, attempt: 1, node: nodeId('n1'), epoch: 1, deadline: 9 }
+  const sent: TaskEvent = { type: 'actionSent', action: a, attempt: 1, node: nodeId('n1'), epoch: 1, timeoutMs: 1_000, deadline: 9 }
   const cases: [string, (task: ReturnType<typeof makeTask>) => void, TaskEvent][] = [
     ['the first event again', () => undefined, { type: 'taskAccepted', kind: 'apply', project: 'p', deployment: 'd', planDigest: 'x', by: 'me' }],
     ['a second graph', () => undefined, { type: 'taskPlanned', graphDigest: 'digest', actionCount: 2 }],
@@ -31,6 +31,16 @@ t.test('an event that does not fit is refused and changes nothing', async (t) =>
     ['skipping what runs', (task) => void task.settle(), { type: 'actionSkipped', action: a, reason: '' }],
     ['an end with open actions', () => undefined, { type: 'taskEnded', outcome: 'succeeded', reason: '' }],
     ['a retry of a task that runs', () => undefined, { type: 'retryRequested', by: 'me' }],
+    ['sending while it is paused', (task) => task.record({ type: 'pauseRequested', by: 'me', reason: '' }), sent],
+    ['leaving out what runs', (task) => void task.settle(), { type: 'actionUnchanged', action: a, since: taskId('t-1'), reason: '' }],
+    ['leaving out before what it comes after', () => undefined, { type: 'actionUnchanged', action: actionId('b/i@n1'), since: taskId('t-1'), reason: '' }],
+    ['settling what is not unknown', (task) => void task.settle(), { type: 'actionSettled', action: a, attempt: 1, as: 'succeeded', by: 'me', reason: '' }],
+    ['running again what is not unknown', (task) => void task.settle(), { type: 'actionRunAgain', action: a, attempt: 1, by: 'me', reason: '' }],
+    ['approving a gate that is not there', () => undefined, { type: 'gateApproved', gate: a, by: 'me', reason: '' }],
+    ['resuming what is not paused', () => undefined, { type: 'resumeRequested', by: 'me' }],
+    ['a pause while it is cancelled', (task) => task.record({ type: 'cancelRequested', by: 'me', reason: '' }), { type: 'pauseRequested', by: 'me', reason: '' }],
+    ['an end with an open question', (task) => (task.settle(), task.end(a, 'unknown')), { type: 'taskEnded', outcome: 'failed', reason: '' }],
+    ['a retry with a graph that is not there', (task) => (task.settle(), task.end(a, 'failed', { failure: { code: 'ORDER_MALFORMED', message: '' } }), void task.settle()), { type: 'retryRequested', by: 'me', graphDigest: 'other' }],
     ['a lower epoch', () => undefined, { type: 'taskClaimed', engine: 'e', epoch: 0 }],
   ]
   for (const [name, prepare, event] of cases) {
@@ -74,6 +84,14 @@ t.test('a retry that a stricter policy of today would not plan is still replayed
   t.match(task.settle(), [{ type: 'send', attempt: 2 }])
   task.end(a, 'succeeded')
   t.match(task.settle(), [{ type: 'send', action: { id: 'b/i@n1' } }])
+})
+
+t.test('an end that an older version recorded while this one would try again is still replayed', async (t) => {
+  const task = startTask(makeGraph([makeAction(a, [], { retry: { attempts: 2, backoffMs: 0 } })]))
+  task.record({ type: 'actionSent', action: a, attempt: 1, node: nodeId('n1'), epoch: 1, timeoutMs: 1, deadline: 9 })
+  task.end(a, 'failed')
+  task.record({ type: 'taskEnded', outcome: 'failed', reason: 'as it was decided then' })
+  t.match(task.view, { state: 'ended', outcome: 'failed', counts: { failed: 1 } })
 })
 
 // The view without its index, whose heaps hold each other in circles.

@@ -43,6 +43,9 @@ export const BlueprintActionSchema = Type.Object(
     /** Relations whose provider must be complete before it. Default: all. `[]` lets it run beside the provider (e.g. installing packages). */
     needs: Type.Optional(Type.Array(Identifier)),
     timeoutS: Type.Optional(Type.Integer({ minimum: 1, maximum: 604_800, description: 'Limit of one attempt. Default: the sum of its commands.' })),
+    limitS: Type.Optional(Type.Integer({ minimum: 1, maximum: 604_800, description: 'Limit of the action from its first attempt on, further attempts and the pauses between them included. Default: none.' })),
+    /** A check that holds while only a part of the nodes is done: it is made after each wave, too, and the next wave waits for it. */
+    gate: Type.Optional(Type.Boolean()),
     retry: Type.Optional(
       Type.Object({ attempts: Type.Integer({ minimum: 1, maximum: 100 }), backoffS: Type.Optional(Type.Number({ minimum: 0, maximum: 3600 })) }, strict),
     ),

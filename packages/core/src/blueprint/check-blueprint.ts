@@ -35,6 +35,8 @@ function checkActions(blueprint: Blueprint, report: Report): void {
       if (before === undefined) report('BLUEPRINT_REFERENCE', `actions.${action.name}.after`, `no action "${name}"`)
       else if (before.phase !== action.phase) report('BLUEPRINT_REFERENCE', `actions.${action.name}.after`, `"${name}" has phase ${before.phase}, this one ${action.phase}`)
     }
+    if (action.isGate && (action.phase !== 'check' || action.on === 'relation')) report('BLUEPRINT_REFERENCE', `actions.${action.name}.gate`, 'only a check, on each node or on the first, can be made after each wave')
+    if (action.limitMs !== null && action.timeoutMs !== null && action.limitMs < action.timeoutMs) report('BLUEPRINT_REFERENCE', `actions.${action.name}.limitS`, `one attempt may take ${action.timeoutMs / 1000} s, all of them together only ${action.limitMs / 1000} s`)
     for (const name of action.needs ?? []) if (!requires.has(name)) report('BLUEPRINT_REFERENCE', `actions.${action.name}.needs`, `no relation "${name}"`)
   }
   const cycle = findCycle(byName)
@@ -86,7 +88,7 @@ function checkCommands(blueprint: Blueprint, report: Report): void {
       const path = `actions.${name}.commands[${index}]`
       const run = command['run'] as Record<string, unknown> | undefined
       if (run !== undefined) {
-        if (['creates', 'unless', 'verify', 'uncheckable'].every((field) => run[field] === undefined)) report('BLUEPRINT_COMMAND', `${path}.run`, 'says neither how to check its effect (creates, unless or verify) nor `uncheckable: true`')
+        if (['creates', 'unless', 'verify', 'reboots', 'uncheckable'].every((field) => run[field] === undefined)) report('BLUEPRINT_COMMAND', `${path}.run`, 'says neither how to check its effect (creates, unless, verify or reboots) nor `uncheckable: true`')
         if ((run['argv'] === undefined) === (run['shell'] === undefined)) report('BLUEPRINT_COMMAND', `${path}.run`, 'needs exactly one of argv and shell')
       }
       const file = command['file'] as Record<string, unknown> | undefined

@@ -25,6 +25,10 @@ export interface CompiledAction {
   /** Relations whose providers must be complete before it; null: all. */
   readonly needs: readonly string[] | null
   readonly timeoutMs: number | null
+  /** Limit over all attempts, from the first on; null: none. */
+  readonly limitMs: number | null
+  /** A check that is made after each wave, too. */
+  readonly isGate: boolean
   readonly retry: { readonly attempts: number; readonly backoffMs: number }
   readonly commands: readonly CompiledCommand[]
 }

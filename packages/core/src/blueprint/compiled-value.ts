@@ -3,7 +3,7 @@
  * itself.
  */
 import { compileExpression, type EvaluationContext } from './expression.js'
-import { compileTemplate } from './template.js'
+import { compileTemplate, isTemplate } from './template.js'
 
 export type CompiledValue = (context: EvaluationContext) => unknown
 
@@ -22,16 +22,20 @@ export class ValueError extends Error {
 /** The compiled value. @throws ValueError */
 export function compileValue(value: unknown, path: string): CompiledValue {
   if (typeof value === 'string') return guard('template', path, () => compileTemplate(value))
+  if (value === null || typeof value !== 'object' || isConstant(value)) return () => value
   if (Array.isArray(value)) {
     const entries = value.map((entry, index) => compileValue(entry, `${path}[${index}]`))
     return (context) => entries.map((entry) => entry(context))
   }
-  if (value === null || typeof value !== 'object') return () => value
   const expression = (value as { cel?: unknown }).cel
   if (typeof expression === 'string' && Object.keys(value).length === 1) return guard('expression', path, () => compileExpression(expression))
   const entries = Object.entries(value).map(([key, entry]) => [key, compileValue(entry, path === '' ? key : `${path}.${key}`)] as const)
   return (context) => Object.fromEntries(entries.map(([key, entry]) => [key, entry(context)]))
 }
+
+/** Whether the value is the same in every context: it is then given as it is, without a copy for each of thousands of actions. */
+const isConstant = (value: unknown): boolean =>
+  typeof value === 'string' ? !isTemplate(value) : value === null || typeof value !== 'object' || (!('cel' in value) && Object.values(value).every(isConstant))
 
 /** Compiles now and evaluates later, with every error of either told apart and located. */
 export function guard<T>(where: 'template' | 'expression', path: string, compile: () => (context: EvaluationContext) => T): (context: EvaluationContext) => T {

@@ -19,6 +19,7 @@ export function compileExpression(text: string): CompiledExpression {
  */
 export class EvaluationContext {
   readonly #copies: WeakMap<object, unknown>
+  #forExpressions: Record<string, unknown> | undefined
   constructor(
     readonly variables: Readonly<Record<string, unknown>>,
     copies: WeakMap<object, unknown>,
@@ -28,7 +29,7 @@ export class EvaluationContext {
 
   /** The same variables as CEL wants them. */
   forExpressions(): Record<string, unknown> {
-    return Object.fromEntries(Object.entries(this.variables).map(([name, value]) => [name, this.#copy(value)]))
+    return (this.#forExpressions ??= Object.fromEntries(Object.entries(this.variables).map(([name, value]) => [name, this.#copy(value)])))
   }
 
   /** A context with more variables. */

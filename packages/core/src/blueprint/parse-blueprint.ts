@@ -84,6 +84,8 @@ class BlueprintCompiler {
       after: action.after ?? (previous.has(phase) ? [previous.get(phase)!] : []),
       needs: action.needs ?? null,
       timeoutMs: action.timeoutS === undefined ? null : action.timeoutS * 1000,
+      limitMs: action.limitS === undefined ? null : action.limitS * 1000,
+      isGate: action.gate ?? false,
       retry: { attempts: retry.attempts, backoffMs: (retry.backoffS ?? defaultRetry.backoffS) * 1000 },
       commands: action.commands.flatMap((command, index) => this.#command(command, `${path}.commands[${index}]`)),
     }

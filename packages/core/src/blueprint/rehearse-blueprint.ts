@@ -133,12 +133,16 @@ function translate(problem: Problem): Problem[] {
 
 /** Outputs that a command of the blueprint uses although their action need not have ended before. */
 function findEarlyOutputs(graph: ActionGraph): Problem[] {
-  const ancestors = new Map<string, Set<string>>()
-  // In the graph's order each action stands after those it depends on.
-  for (const action of graph.actions) ancestors.set(action.id, new Set(action.after.flatMap((id) => [id, ...ancestors.get(id)!])))
+  const befores = new Map([...graph.actions, ...graph.gates].map(({ id, after }) => [id as string, after]))
+  const ancestors = new Map<string, ReadonlySet<string>>()
+  const findAncestors = (id: string): ReadonlySet<string> => {
+    const known = ancestors.get(id) ?? new Set(befores.get(id)!.flatMap((before) => [before, ...findAncestors(before)]))
+    ancestors.set(id, known)
+    return known
+  }
   return graph.actions.filter((action) => action.component === star).flatMap((action) =>
     action.commands.flatMap((command, index) => {
-      const early = findReferences(JSON.stringify(command)).find((reference) => reference.kind === 'output' && !ancestors.get(action.id)!.has(reference.action))
+      const early = findReferences(JSON.stringify(command)).find((reference) => reference.kind === 'output' && !findAncestors(action.id).has(reference.action))
       if (early?.kind !== 'output') return []
       return [{ code: 'BLUEPRINT_REFERENCE' as const, path: `actions.${action.name.split(':')[0]}.commands[${index}]`, message: `uses output "${early.name}" of ${early.action.replace(`${star}/`, '').replace(/@.*/, '')}, which need not have ended before it` }]
     }),

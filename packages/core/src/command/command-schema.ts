@@ -87,6 +87,7 @@ export const RunSchema = Type.Object(
     unless: Type.Optional(Type.Union([Argv, Type.String()], { description: 'A check (argv, or text for a shell): exit code 0 means the effect is there.' })),
     verify: Type.Optional(Type.Union([Argv, Type.String()], { description: 'Run after the program, and as the check when there is no `unless`: exit code 0 means the effect is there.' })),
     uncheckable: Type.Optional(Type.Boolean({ description: 'Says that the effect cannot be checked: it ends `unknown` when interrupted.' })),
+    reboots: Type.Optional(Type.Boolean({ description: 'The program reboots the node: the effect is there when the node has started anew, and the checks, if there are any, say so too.' })),
     okExitCodes: Type.Optional(Type.Array(Type.Integer({ minimum: 0, maximum: 255 }))),
     outputs: Type.Optional(
       Type.Record(

@@ -1,180 +1,199 @@
 /**
- * From components to actions: which actions there are, what each waits for, and its commands in full.
+ * From components to actions and gates: which there are, what each waits for, and the commands in full.
  *
- * Invariants: (1) an action's `after` names actions of the same graph only; (2) apply: a consumer's actions that need a relation wait for the whole
- * provider and for the provider's action for that relation; (3) destroy: every consumer is gone before what it used; (4) check: no arrows, so that one
- * failed check hides no other.
+ * Invariants: (1) `after` names actions and gates of the same graph only; (2) apply: a consumer's actions that need a relation wait for the whole provider and for the
+ * provider's action for that relation; (3) destroy: every consumer is gone before what it used; (4) check: no arrows, so that one failed check hides no other;
+ * (5) gates change what is written down, not what is waited for: a barrier stands for actions that many wait for, and each action that waits for nothing of its
+ * component waits for the component's approval by itself, so that no limit of failures lets it through.
  */
-import type { CompiledAction } from '../blueprint/compiled-blueprint.js'
-import type { EvaluationContext } from '../blueprint/expression.js'
 import type { Problem } from '../errors.js'
 import type { ActionId, NodeId } from '../ids.js'
-import type { Action, ActionMode, TaskKind } from './action-graph.js'
-import { actionIdOf } from './action-ids.js'
+import type { Action, ActionMode, Gate, TaskKind } from './action-graph.js'
+import { gateIdOf } from './action-ids.js'
 import type { ComponentContext } from './component-context.js'
+import { buildContent, type Content } from './content.js'
+import { buildPlot, consumerKey, findOwn, type Before, type Bundle, type Instance, type Plot } from './plot.js'
 import { renderCommands } from './render-commands.js'
+import { describeNodes, describeWave, type Wave } from './waves.js'
 
 /** The agent gets this much longer than the sum of its commands, for the work between them. */
-const betweenCommandsMs = 10_000
-/**
- * Most arrows in a graph. Each costs the length of an id in the stored graph, about 40 bytes, so this is 40 MB. Two groups of a thousand nodes where each
- * node waits for all of the other group make as many.
- */
+export const betweenCommandsMs = 10_000
+/** Most arrows in a graph. Each costs the length of an id in the stored graph, about 40 bytes, so this is 40 MB. Ten components on each of 5,000 nodes make half as many. */
 const maxArrows = 1_000_000
+/**
+ * From so many arrows on, actions that each wait for all of the same others wait for a gate instead: n + m arrows for n × m. Fewer are easier to read as they are, and
+ * graphs of a few nodes are read by people.
+ */
+const maxDirectArrows = 64
 
-/** One action on one node, before its commands are rendered. */
-interface Instance {
+/** Something of the graph whose dependencies are not written down yet. */
+interface Draft {
   readonly id: ActionId
-  readonly name: string
-  readonly node: NodeId
-  readonly action: CompiledAction
-  readonly context: EvaluationContext
-  /** Of a per-relation action: whom it serves. */
-  readonly consumer: { readonly component: string; readonly relation: string } | null
+  readonly after: Iterable<Before | ActionId>
+}
+interface GateDraft extends Draft, Omit<Gate, 'id' | 'after'> {}
+interface ActionDraft extends Draft {
+  readonly plot: Plot
+  readonly instance: Instance
 }
 
-/** The actions of one component. */
-interface Plot {
-  readonly context: ComponentContext
-  readonly instances: readonly Instance[]
-  /** Those of one action, by its name in the blueprint. */
-  readonly byAction: ReadonlyMap<string, readonly Instance[]>
-  /** The same, of one node. */
-  readonly byNode: ReadonlyMap<string, readonly Instance[]>
-  /** Per-relation ones, by whom they serve. */
-  readonly byConsumer: ReadonlyMap<string, readonly Instance[]>
-  /** What stands for the component being complete: its checks, or the apply actions that no other waits for. */
-  readonly completion: readonly Instance[]
+/** What the planner makes: actions and gates in no order, and the content of each action. */
+export interface Planned {
+  readonly actions: readonly Action[]
+  readonly gates: readonly Gate[]
+  readonly contents: ReadonlyMap<ActionId, Content>
 }
 
-const placeKey = (action: string, node: NodeId): string => `${action}@${node}`
-const consumerKey = (component: string, relation: string): string => `${component}.${relation}`
-
-function append<T>(map: Map<string, T[]>, key: string, entry: T): void {
-  const list = map.get(key)
-  if (list) list.push(entry)
-  else map.set(key, [entry])
+export interface PlannerInput {
+  readonly kind: TaskKind
+  /** In dependency order. */
+  readonly contexts: ReadonlyMap<string, ComponentContext>
+  /** The waves of a node group; empty: all its nodes at once. */
+  readonly wavesOf: (group: string) => readonly Wave[]
+  /** Whether the group got the node since the deployment's last apply. */
+  readonly isAddition: (group: string, node: NodeId) => boolean
+  /** When a node joined. */
+  readonly joinedAtOf: (node: NodeId) => number
+  readonly problems: Problem[]
 }
 
-/** Gives the actions of one graph, from the contexts of its components in dependency order; used once. Problems go to the list that is passed in. */
+/** Gives the actions of one graph; used once. Problems go to the list that is passed in. */
 export class ActionPlanner {
+  readonly #input: PlannerInput
   readonly #plots = new Map<string, Plot>()
   /** Component → those that use it or come after it. */
   readonly #dependents = new Map<string, string[]>()
+  readonly #waiters = new Map<Bundle, number>()
   #arrows = 0
 
-  constructor(
-    readonly kind: TaskKind,
-    readonly contexts: ReadonlyMap<string, ComponentContext>,
-    readonly problems: Problem[],
-  ) {
-    for (const [name, context] of contexts) {
-      this.#plots.set(name, toPlot(context, instantiate(kind, context)))
-      for (const before of context.entry.dependsOn) append(this.#dependents, before, name)
+  constructor(input: PlannerInput) {
+    this.#input = input
+    for (const [name, context] of input.contexts) {
+      this.#plots.set(name, buildPlot(input.kind, context, input.wavesOf(context.entry.component.on)))
+      for (const before of context.entry.dependsOn) this.#dependents.set(before, [...(this.#dependents.get(before) ?? []), name])
     }
   }
 
-  /** Every action, in the order of components. What cannot be rendered is among the problems instead. */
-  plan(): Action[] {
+  /** Everything. What cannot be rendered is among the problems instead. */
+  plan(): Planned {
+    const actionDrafts: ActionDraft[] = []
+    const gateDrafts: GateDraft[] = []
+    for (const plot of this.#plots.values()) this.#draft(plot, actionDrafts, gateDrafts)
+    for (const { after } of [...actionDrafts, ...gateDrafts]) for (const entry of new Set(after)) if (isBundle(entry)) this.#waiters.set(entry, (this.#waiters.get(entry) ?? 0) + 1)
+    const contents = new Map<ActionId, Content>()
     const actions: Action[] = []
-    for (const plot of this.#plots.values()) {
-      for (const instance of plot.instances) actions.push(this.#toAction(plot, instance))
-      if (this.#arrows > maxArrows) {
-        this.problems.push({ code: 'PLAN_TOO_LARGE', path: `components[${plot.context.entry.index}]`, message: `the action graph has more than ${maxArrows} dependencies: "${plot.context.entry.component.name}" waits on each of its nodes for every node of what it uses; use smaller groups` })
-        return []
-      }
+    for (const draft of actionDrafts) {
+      actions.push(this.#toAction(draft, contents))
+      if (this.#arrows > maxArrows) return this.#refuse(draft.plot)
     }
-    return actions
+    const barriers = [...this.#waiters].filter(([bundle, waiters]) => isBarrier(bundle, waiters)).map(([bundle]): GateDraft => ({ id: bundle.gate, component: bundle.component, after: bundle.members, approve: false, maxFailures: 0, meaning: bundle.meaning }))
+    return { actions, gates: [...gateDrafts, ...barriers].map((draft) => this.#toGate(draft)), contents }
   }
 
-  #toAction(plot: Plot, instance: Instance): Action {
-    const { entry } = plot.context
-    const { action } = instance
-    const commands = renderCommands(action, instance.context, { path: `components[${entry.index}]`, component: entry.component.name, action: instance.name, node: instance.node }, this.problems)
-    const mode: ActionMode = this.kind === 'check' ? 'check' : 'do'
-    const after = [...new Set(this.#before(plot, instance).map((other) => other.id))].sort()
-    this.#arrows += after.length
-    return {
-      id: instance.id,
-      component: entry.component.name,
-      name: instance.name,
-      node: instance.node,
-      mode,
-      after,
-      commands,
-      timeoutMs: action.timeoutMs ?? commands.reduce((sum, command) => sum + command.timeoutMs, betweenCommandsMs),
-      retry: mode === 'check' ? { attempts: 1, backoffMs: 0 } : action.retry,
-    }
+  #refuse({ context: { entry } }: Plot): Planned {
+    this.#input.problems.push({ code: 'PLAN_TOO_LARGE', path: `components[${entry.index}]`, message: `the action graph has more than ${maxArrows} dependencies at "${entry.component.name}": they grow with its nodes times the components that it comes after; use smaller groups, or let it come after fewer` })
+    return { actions: [], gates: [], contents: new Map() }
   }
 
-  #before(plot: Plot, instance: Instance): Instance[] {
-    if (this.kind === 'check') return []
-    if (this.kind === 'destroy') return [...findEarlier(plot, instance), ...this.#consumers(plot, instance)]
-    if (instance.action.phase === 'check') return [...findChecked(plot, instance), ...findEarlier(plot, instance), ...(plot.context.entry.blueprint.compiled.actions.some((action) => action.phase === 'apply') ? [] : this.#providers(plot, instance))]
-    return [...findEarlier(plot, instance), ...this.#providers(plot, instance)]
+  #draft(plot: Plot, actions: ActionDraft[], gates: GateDraft[]): void {
+    const { component } = plot.context.entry
+    const { kind } = this.#input
+    const approval = kind === 'apply' && component.approve === true && plot.instances.length > 0 ? gateIdOf(component.name, 'approval') : undefined
+    const approved = new Set<Before>()
+    for (const instance of plot.instances) {
+      const own = kind === 'check' ? [] : findOwn(plot, instance)
+      const others = this.#findOthers(plot, instance)
+      const isBegin = own.length === 0
+      if (approval !== undefined && isBegin) for (const entry of others) approved.add(entry)
+      const wave = plot.waveOf(instance)
+      const isBehindGate = wave > 1 && !own.some((entry) => plot.waveOf(entry) === wave)
+      actions.push({ id: instance.id, plot, instance, after: [...own, ...(approval !== undefined && isBegin ? [approval] : others), ...(isBehindGate ? [waveGateOf(plot, wave - 1)] : [])] })
+    }
+    if (approval !== undefined) gates.push({ id: approval, component: component.name, after: approved, approve: true, maxFailures: 0, meaning: `the start of ${component.name} (${describeNodes(plot.context.nodes)})` })
+    gates.push(...draftWaveGates(plot, approval))
+  }
+
+  /** What an action comes after outside of its component. */
+  #findOthers(plot: Plot, instance: Instance): readonly Before[] {
+    const { kind } = this.#input
+    if (kind === 'check' || instance.ofWave !== null) return []
+    if (kind === 'destroy') return this.#findConsumers(plot, instance)
+    // A check comes after what was applied, which came after the providers.
+    if (instance.action.phase === 'check' && plot.context.entry.blueprint.compiled.actions.some((action) => action.phase === 'apply')) return []
+    return this.#findProviders(plot, instance)
   }
 
   /** Apply: what the providers and the components of `after` must have done first. */
-  #providers(plot: Plot, instance: Instance): Instance[] {
+  #findProviders(plot: Plot, instance: Instance): readonly Before[] {
     const { component, bindings } = plot.context.entry
     const needed = bindings.filter((binding) => instance.action.needs === null || instance.action.needs.includes(binding.relation))
     const prepared = needed.flatMap((binding) => this.#plots.get(binding.provider)!.byConsumer.get(consumerKey(component.name, binding.relation)) ?? [])
-    const complete = [...needed.map((binding) => binding.provider), ...(component.after ?? [])].flatMap((name) => this.#plots.get(name)!.completion)
-    return [...prepared, ...complete]
+    return [...prepared, ...[...needed.map((binding) => binding.provider), ...(component.after ?? [])].map((name) => this.#plots.get(name)!.completion)]
   }
 
   /** Destroy: every consumer is gone before what it used; a per-relation removal waits for its own consumer alone. */
-  #consumers(plot: Plot, instance: Instance): Instance[] {
-    const waitFor = instance.consumer === null ? (this.#dependents.get(plot.context.entry.component.name) ?? []) : [instance.consumer.component]
-    return waitFor.flatMap((name) => this.#plots.get(name)!.instances)
+  #findConsumers(plot: Plot, instance: Instance): readonly Before[] {
+    const names = instance.consumer === null ? (this.#dependents.get(plot.context.entry.component.name) ?? []) : [instance.consumer.component]
+    return names.map((name) => this.#plots.get(name)!.completion)
+  }
+
+  #toAction({ id, plot, instance, after }: ActionDraft, contents: Map<ActionId, Content>): Action {
+    const { entry } = plot.context
+    const { action, node, name } = instance
+    const { kind, problems, joinedAtOf, isAddition } = this.#input
+    const commands = renderCommands(action, instance.context, { path: `components[${entry.index}]`, component: entry.component.name, action: name, node }, problems)
+    const mode: ActionMode = kind === 'check' ? 'check' : 'do'
+    const content = buildContent(commands, mode, joinedAtOf(node))
+    contents.set(id, content)
+    return {
+      id,
+      component: entry.component.name,
+      name,
+      node,
+      group: entry.component.on,
+      mode,
+      after: this.#write(after),
+      commands,
+      timeoutMs: action.timeoutMs ?? commands.reduce((sum, command) => sum + command.timeoutMs, betweenCommandsMs),
+      limitMs: action.limitMs,
+      retry: mode === 'check' ? { attempts: 1, backoffMs: 0 } : action.retry,
+      key: content.key,
+      unchanged: null,
+      verifies: [],
+      ...(isAddition(entry.component.on, node) && { isAddition: true as const }),
+    }
+  }
+
+  #toGate({ id, component, after, ...rest }: GateDraft): Gate {
+    return { id, component, after: this.#write(after), ...rest }
+  }
+
+  #write(after: Draft['after']): ActionId[] {
+    const ids = new Set<ActionId>()
+    for (const entry of after) {
+      if (typeof entry === 'string') ids.add(entry)
+      else if (!isBundle(entry)) ids.add(entry.id)
+      else if (isBarrier(entry, this.#waiters.get(entry) ?? 0)) ids.add(entry.gate)
+      else for (const member of entry.members) ids.add(member.id)
+    }
+    this.#arrows += ids.size
+    return [...ids].sort()
   }
 }
 
-function instantiate(kind: TaskKind, context: ComponentContext): Instance[] {
-  const component = context.entry.component.name
-  const phases = kind === 'destroy' ? ['remove'] : ['apply', 'check']
-  return context.entry.blueprint.compiled.actions.filter((action) => phases.includes(action.phase)).flatMap((action) => {
-    if (action.on === 'relation') return instantiateForConsumers(context, action)
-    const nodes = action.on === 'first' ? context.nodes.slice(0, 1) : context.nodes
-    return nodes.map((node): Instance => ({ id: actionIdOf(component, action.name, node), name: action.name, node, action, context: context.at(node), consumer: null }))
+const isBundle = (entry: Before | ActionId): entry is Bundle => typeof entry !== 'string' && 'members' in entry
+
+const isBarrier = ({ members }: Bundle, waiters: number): boolean => waiters > 1 && members.length > 1 && waiters * members.length > maxDirectArrows
+
+const waveGateOf = ({ context }: Plot, wave: number): ActionId => gateIdOf(context.entry.component.name, `wave-${wave}`)
+
+/** One gate between each two waves. It names the one before it and the approval, too: its limit of failures counts actions, and may let those pass that never began. */
+function draftWaveGates(plot: Plot, approval: ActionId | undefined): GateDraft[] {
+  const component = plot.context.entry.component.name
+  const byWave = plot.waves.map((): Instance[] => [])
+  if (byWave.length > 0) for (const instance of plot.instances) byWave[plot.waveOf(instance) - 1]!.push(instance)
+  return plot.waves.slice(0, -1).map(({ approve, maxFailures }, index): GateDraft => {
+    const earlier = index > 0 ? waveGateOf(plot, index) : approval
+    return { id: waveGateOf(plot, index + 1), component, after: [...byWave[index]!, ...(earlier === undefined ? [] : [earlier])], approve, maxFailures, meaning: describeWave(component, plot.waves, index + 1), isOrderOnly: true }
   })
-}
-
-function instantiateForConsumers(context: ComponentContext, action: CompiledAction): Instance[] {
-  const node = context.nodes[0]!
-  return context.consumers
-    .filter(({ binding }) => binding.compiled.action === action.name || binding.compiled.removeAction === action.name)
-    .map(({ binding, name: consumer, relation }): Instance => {
-      const name = `${action.name}:${consumer}.${binding.relation}`
-      return { id: actionIdOf(context.entry.component.name, name, node), name, node, action, context: context.at(node).with({ relation }), consumer: { component: consumer, relation: binding.relation } }
-    })
-}
-
-function toPlot(context: ComponentContext, instances: readonly Instance[]): Plot {
-  const byAction = new Map<string, Instance[]>()
-  const byNode = new Map<string, Instance[]>()
-  const byConsumer = new Map<string, Instance[]>()
-  for (const instance of instances) {
-    append(byAction, instance.action.name, instance)
-    append(byNode, placeKey(instance.action.name, instance.node), instance)
-    if (instance.consumer) append(byConsumer, consumerKey(instance.consumer.component, instance.consumer.relation), instance)
-  }
-  const own = instances.filter((instance) => instance.consumer === null)
-  const checks = own.filter((instance) => instance.action.phase === 'check')
-  const waitedFor = new Set(own.flatMap((instance) => instance.action.after))
-  return { context, instances, byAction, byNode, byConsumer, completion: checks.length > 0 ? checks : own.filter((instance) => !waitedFor.has(instance.action.name)) }
-}
-
-/** Within the component: the actions of `after`, node by node where both run on each node. */
-function findEarlier(plot: Plot, instance: Instance): readonly Instance[] {
-  return instance.action.after.flatMap((name) => {
-    const all = plot.byAction.get(name) ?? []
-    return instance.action.on === 'each' && all[0]?.action.on === 'each' ? (plot.byNode.get(placeKey(name, instance.node)) ?? []) : all
-  })
-}
-
-/** What a check looks at: all that was applied on its node and on the first; a check on the first node alone speaks for the whole component. */
-function findChecked(plot: Plot, instance: Instance): readonly Instance[] {
-  const applied = plot.context.entry.blueprint.compiled.actions.filter((action) => action.phase === 'apply' && action.on !== 'relation')
-  return applied.flatMap((action) => ((action.on === 'each' && instance.action.on === 'each' ? plot.byNode.get(placeKey(action.name, instance.node)) : plot.byAction.get(action.name)) ?? []))
 }

@@ -5,6 +5,7 @@
 import { ValueError } from '../blueprint/compiled-value.js'
 import type { Catalog } from '../blueprint/blueprint-schema.js'
 import type { Problem } from '../errors.js'
+import type { NodeId } from '../ids.js'
 import type { NodeRecord } from '../node/node.js'
 import type { Parsed } from '../parsed.js'
 import { examinePlan } from '../plan/check-plan.js'
@@ -15,10 +16,13 @@ import type { ResolvedComponent } from '../plan/resolve-components.js'
 import { limitProblems } from '../plan/shape-problems.js'
 import type { SecretRequirement } from '../secret/reference.js'
 import type { ActionGraph, TaskKind } from './action-graph.js'
-import { ActionPlanner } from './action-planner.js'
+import { ActionPlanner, type Planned } from './action-planner.js'
 import { buildComponentContext, type ComponentContext } from './component-context.js'
-import { digestOf } from './digest.js'
-import { sortActions } from './sort-actions.js'
+import { digestOfGraph } from './digest.js'
+import { buildLimits, buildRollout } from './rollout.js'
+import { sortGraph } from './sort-graph.js'
+import { markUnchanged, type Applied } from './unchanged.js'
+import { divideIntoWaves } from './waves.js'
 
 export interface GraphInput {
   readonly plan: Plan
@@ -27,13 +31,12 @@ export interface GraphInput {
   /** Nodes chosen by the deployment's last apply; undefined for its first. */
   readonly placement?: Placement | undefined
   readonly kind: TaskKind
+  /** What is known to be applied of the deployment. Counts for an apply only; undefined: nothing is known, everything runs. */
+  readonly applied?: Applied | undefined
 }
 
-/** On how many nodes at once, unless the plan says: enough to keep a mirror busy without drowning it. */
-const defaultMaxParallelNodes = 50
-
 /** The graph, or every problem (the first hundred and their number). */
-export function buildGraph({ plan, catalog, nodes, placement: previous, kind }: GraphInput): Parsed<ActionGraph> {
+export function buildGraph({ plan, catalog, nodes, placement: previous, kind, applied }: GraphInput): Parsed<ActionGraph> {
   const { components, placement, problems } = examinePlan(plan, catalog, { nodes, placement: previous, kind })
   if (problems.length > 0) return { ok: false, problems: limitProblems(problems) }
   const collected: Problem[] = []
@@ -51,18 +54,29 @@ export function buildGraph({ plan, catalog, nodes, placement: previous, kind }: 
       return { ok: false, problems: limitProblems([...collected, toProblem(entry, error)]) }
     }
   }
-  const actions = new ActionPlanner(kind, contexts, collected).plan()
+  const groups = new Map(plan.nodes.map((group) => [group.name, group]))
+  const records = new Map(nodes.map((node) => [node.id, node]))
+  const wavesOf = (group: string) => divideIntoWaves(plan, groups.get(group), placement[group]!, (node) => records.get(node)!.labels)
+  const earlier = new Map(kind === 'apply' && previous !== undefined ? Object.entries(previous).map(([group, chosen]) => [group, new Set(chosen)]) : [])
+  const isAddition = (group: string, node: NodeId) => earlier.get(group)?.has(node) === false
+  const planned = new ActionPlanner({ kind, contexts, wavesOf, isAddition, joinedAtOf: (node) => records.get(node)!.joinedAt, problems: collected }).plan()
   if (collected.length > 0) return { ok: false, problems: limitProblems(collected) }
   const graph = {
     kind,
     project: deployment.project,
     deployment: deployment.name,
-    actions: sortActions(actions),
+    ...order(planned, kind === 'apply' ? applied : undefined, plan.rollout?.trustUnchanged ?? false),
     secrets: [...secrets.values()].sort((a, b) => (a.name < b.name ? -1 : 1)),
     placement,
-    rollout: { maxParallelNodes: plan.rollout?.maxParallelNodes ?? defaultMaxParallelNodes, maxFailures: plan.rollout?.maxFailures ?? 0 },
+    rollout: buildRollout(plan),
+    limits: buildLimits(plan),
   }
-  return { ok: true, value: { ...graph, digest: digestOf(graph) } }
+  return { ok: true, value: { ...graph, digest: digestOfGraph(graph) } }
+}
+
+function order({ actions, gates, contents }: Planned, applied: Applied | undefined, isTrusting: boolean): Pick<ActionGraph, 'actions' | 'gates'> {
+  const sorted = sortGraph(actions, gates)
+  return applied === undefined || applied.size === 0 ? sorted : sortGraph(markUnchanged(sorted.actions, contents, applied, isTrusting), gates)
 }
 
 const toProblem = (entry: ResolvedComponent, error: ValueError): Problem => ({

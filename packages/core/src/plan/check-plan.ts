@@ -3,6 +3,7 @@ import type { Catalog } from '../blueprint/blueprint-schema.js'
 import type { Problem } from '../errors.js'
 import type { NodeRecord } from '../node/node.js'
 import type { TaskKind } from '../graph/action-graph.js'
+import { reservedComponent } from '../graph/action-ids.js'
 import { checkRules } from './check-rules.js'
 import { chooseNodes, type Placement } from './choose-nodes.js'
 import type { Plan } from './plan-schema.js'
@@ -28,7 +29,7 @@ export function checkPlan(plan: Plan, catalog: Catalog, nodes?: readonly NodeRec
 export function examinePlan(plan: Plan, catalog: Catalog, fleet: Fleet | undefined): { readonly components: readonly ResolvedComponent[]; readonly placement: Placement; readonly problems: readonly Problem[] } {
   const { components, problems } = resolveComponents(plan, catalog)
   const chosen = fleet && chooseNodes(plan, fleet.nodes, fleet.placement, fleet.kind)
-  const found = [...checkGroups(plan), ...findReserved(plan, ''), ...problems, ...(chosen?.problems ?? [])]
+  const found = [...checkGroups(plan), ...checkNames(plan), ...findReserved(plan, ''), ...problems, ...(chosen?.problems ?? [])]
   // The rules of a component are only asked about parameters and relations that are in order: they are written for such.
   const unsound = new Set(found.map((problem) => /^components\[(\d+)\]/.exec(problem.path)?.[1]))
   const sound = components.filter((entry) => !unsound.has(String(entry.index)))
@@ -50,6 +51,10 @@ function checkGroups(plan: Plan): Problem[] {
   })
   return problems
 }
+
+/** Actions of Lichen's own stand under a component that no plan has. */
+const checkNames = (plan: Plan): Problem[] =>
+  plan.components.flatMap(({ name }, index): Problem[] => (name === reservedComponent ? [{ code: 'PLAN_RESERVED_NAME', path: `components[${index}].name`, message: `"${name}" is the name of the component that looks after unchanged actions; choose another` }] : []))
 
 /** The brackets of references (secret/reference.ts) may not come from users: a plan must not be able to name another's secret. */
 function findReserved(value: unknown, path: string): Problem[] {

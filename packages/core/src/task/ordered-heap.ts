@@ -52,24 +52,49 @@ export class OrderedHeap<Item extends HeapItem> {
   /** The first items in order for which `accept` holds, at most `count`, without taking them out. Stops at the first item for which it does not hold. */
   first(count: number, accept: (item: Item) => boolean = () => true): Item[] {
     const found: Item[] = []
+    // Places whose item may be the next, the first of them at the root: a heap over this heap.
     const frontier = this.items.length > 0 ? [0] : []
     while (found.length < count && frontier.length > 0) {
       const at = this.takeFirst(frontier)
       const item = this.items[at] as Item
       if (!accept(item)) break
       found.push(item)
-      for (const child of [2 * at + 1, 2 * at + 2]) if (child < this.items.length) frontier.push(child)
+      for (const child of [2 * at + 1, 2 * at + 2]) if (child < this.items.length) this.addPlace(frontier, child)
     }
     return found
   }
 
-  private takeFirst(frontier: number[]): number {
-    let best = 0
-    for (let index = 1; index < frontier.length; index++) {
-      if (this.isBefore(this.items[frontier[index] as number] as Item, this.items[frontier[best] as number] as Item)) best = index
+  private comesBefore(left: number, right: number): boolean {
+    return this.isBefore(this.items[left] as Item, this.items[right] as Item)
+  }
+
+  private addPlace(frontier: number[], place: number): void {
+    let at = frontier.length
+    frontier.push(place)
+    while (at > 0) {
+      const above = (at - 1) >> 1
+      if (!this.comesBefore(place, frontier[above] as number)) break
+      frontier[at] = frontier[above] as number
+      at = above
     }
-    const [at] = frontier.splice(best, 1)
-    return at as number
+    frontier[at] = place
+  }
+
+  private takeFirst(frontier: number[]): number {
+    const first = frontier[0] as number
+    const last = frontier.pop() as number
+    if (frontier.length === 0) return first
+    let at = 0
+    for (;;) {
+      let below = 2 * at + 1
+      if (below >= frontier.length) break
+      if (below + 1 < frontier.length && this.comesBefore(frontier[below + 1] as number, frontier[below] as number)) below += 1
+      if (!this.comesBefore(frontier[below] as number, last)) break
+      frontier[at] = frontier[below] as number
+      at = below
+    }
+    frontier[at] = last
+    return first
   }
 
   private rise(from: number, item: Item): void {

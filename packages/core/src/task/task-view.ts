@@ -20,29 +20,53 @@ export interface ActionView {
   readonly attemptsInRun: number
   readonly epoch: number
   readonly sentAt: number | null
+  /** When the first attempt of this run was sent. */
+  readonly begunAt: number | null
+  /** Limit of the live attempt on its node. */
+  readonly timeoutMs: number | null
   /** Of the live attempt: when the engine stops waiting. */
   readonly deadline: number | null
   readonly notBefore: number | null
   readonly endedAt: number | null
   readonly result: AttemptResult | null
-  /** Why it was skipped or is retried. */
+  /** Why it was skipped or is retried; who settled it; since which task it is unchanged. */
+  readonly reason: string
+  /** True when it counts as succeeded without having run: see `actionUnchanged`. */
+  readonly isUnchanged: boolean
+}
+
+/** `closed`: what it comes after is not settled. `waiting`: for a person's approval. `failed`: too much of what it comes after failed, it will not open in this run. */
+export type GateState = 'closed' | 'waiting' | 'open' | 'failed'
+
+export interface GateView {
+  readonly id: ActionId
+  readonly state: GateState
+  /** When it came into this state. */
+  readonly since: number
+  /** Who approved it, when somebody did. */
+  readonly approvedBy: string | null
   readonly reason: string
 }
 
 export interface TaskView {
   readonly kind: TaskKind
-  readonly state: 'accepted' | 'running' | 'cancelling' | 'ended'
+  readonly state: 'accepted' | 'running' | 'paused' | 'cancelling' | 'ended'
   readonly outcome: TaskOutcome | null
   readonly reason: string
   readonly failure: Failure | null
   readonly problems: readonly Problem[]
   readonly graph: ActionGraph | null
   readonly actions: ReadonlyMap<ActionId, ActionView>
+  readonly gates: ReadonlyMap<ActionId, GateView>
   readonly counts: Readonly<Record<ActionState, number>>
+  /** Actions that count as succeeded because nothing about them changed. */
+  readonly unchanged: number
   readonly previewDigest: string | null
   readonly seq: number
   readonly epoch: number
   readonly acceptedAt: number
+  /** When this run began: at acceptance, or at the last retry. */
+  readonly runSince: number
   readonly endedAt: number | null
 }
 

@@ -1,0 +1,111 @@
+/**
+ * What need not be done again: actions whose content is the one that they last succeeded with, and the actions that look whether their effects are still there.
+ * docs/decisions/0015-unchanged-actions.md says why it is one look for each node.
+ */
+import type { Command } from '../command/command-schema.js'
+import type { ActionId, NodeId, TaskId } from '../ids.js'
+import type { Action, Verification } from './action-graph.js'
+import { actionIdOf, reservedComponent } from './action-ids.js'
+import { betweenCommandsMs } from './action-planner.js'
+import type { Content } from './content.js'
+import { digestOf } from './digest.js'
+
+/** How an action last succeeded in its deployment. */
+export interface AppliedContent {
+  readonly key: string
+  readonly task: TaskId
+  /** Plain outputs by name. */
+  readonly outputs: Readonly<Record<string, string>>
+}
+
+/** What is known to be applied of a deployment. */
+export type Applied = ReadonlyMap<ActionId, AppliedContent>
+
+/**
+ * Characters of commands that one verifying action may have. An order must fit into a message of 16 MiB; a character takes up to 3 bytes, and the values of
+ * references are longer than their names. Twice as much would come near that limit.
+ */
+const maxVerificationSize = 2 * 1024 * 1024
+/** Longest that a verifying action may take: checks take milliseconds, so their commands' own limits (ten minutes each) would add up to hours of waiting for a node that hangs. */
+const maxVerificationMs = 900_000
+
+/**
+ * The actions, given in graph order, with those marked that are as they were applied, and the verifying actions before which nothing must happen. An action that names
+ * an output of one that runs again runs again too: its commands read the same and mean something else. `isTrusting`: nothing is verified.
+ */
+export function markUnchanged(actions: readonly Action[], contents: ReadonlyMap<ActionId, Content>, applied: Applied, isTrusting: boolean): Action[] {
+  const unchanged = new Set<ActionId>()
+  const verifier = new Verifier()
+  const marked = actions.map((action): Action => {
+    const before = applied.get(action.id)
+    const content = contents.get(action.id)!
+    if (before?.key !== action.key || !content.uses.every((id) => unchanged.has(id))) return action
+    unchanged.add(action.id)
+    const check = isTrusting ? null : verifier.add(action, content.size)
+    return { ...action, after: check === null ? action.after : [...action.after, check].sort(), unchanged: { since: before.task, outputs: before.outputs, check } }
+  })
+  return [...verifier.build(), ...marked]
+}
+
+interface OpenVerification {
+  readonly id: ActionId
+  readonly name: string
+  readonly node: NodeId
+  readonly commands: Command[]
+  readonly verifies: Verification[]
+  readonly keys: string[]
+  size: number
+}
+
+/** Collects what is to be verified: one action for each node, and more where one would be too large. */
+class Verifier {
+  readonly #byNode = new Map<NodeId, OpenVerification[]>()
+
+  /** The action that verifies this one; null when nothing of it can be checked. */
+  add(action: Action, size: number): ActionId | null {
+    const commands = action.commands.filter(isCheckable).map((command) => toCheck(action.id, command))
+    if (commands.length === 0) return null
+    const verification = this.#find(action.node, size)
+    verification.commands.push(...commands)
+    verification.verifies.push({ action: action.id, commands: commands.length })
+    verification.keys.push(action.key)
+    verification.size += size
+    return verification.id
+  }
+
+  #find(node: NodeId, size: number): OpenVerification {
+    const list = this.#byNode.get(node) ?? []
+    this.#byNode.set(node, list)
+    const last = list.at(-1)
+    if (last !== undefined && last.size + size <= maxVerificationSize) return last
+    const name = list.length === 0 ? 'verify' : `verify-${list.length + 1}`
+    const verification = { id: actionIdOf(reservedComponent, name, node), name, node, commands: [], verifies: [], keys: [], size: 0 }
+    list.push(verification)
+    return verification
+  }
+
+  /** Their keys are made of those of what they verify, which cover the same commands. */
+  build(): Action[] {
+    return [...this.#byNode.values()].flat().map(({ id, name, node, commands, verifies, keys }): Action => ({
+      id, component: reservedComponent, name, node, group: '', mode: 'check', after: [], commands,
+      timeoutMs: Math.min(maxVerificationMs, commands.reduce((sum, command) => sum + command.timeoutMs, betweenCommandsMs)),
+      limitMs: null, retry: { attempts: 1, backoffMs: 0 }, key: digestOf({ keys, verifies }), unchanged: null, verifies,
+    }))
+  }
+}
+
+/** Whether looking can tell that the effect is there. A program that restarts its node is not asked either: what it leaves behind is what others check. */
+function isCheckable(command: Command): boolean {
+  if (command.kind === 'note') return false
+  if (command.kind !== 'run') return true
+  const { creates, unless, verify, uncheckable, reboots } = command.spec
+  return uncheckable !== true && reboots !== true && (creates !== undefined || unless !== undefined || verify !== undefined)
+}
+
+/** The command for a look. Its outputs are those of then, so they are not read again: a secret one would travel for nothing. */
+function toCheck(action: ActionId, command: Command): Command {
+  const name = `${action}: ${command.name}`
+  if (command.kind !== 'run') return { ...command, name }
+  const { outputs: _outputs, ...spec } = command.spec
+  return { ...command, name, spec }
+}

@@ -1,0 +1,95 @@
+/** Decisions to begin: within the limits of the engine, the rollout and its groups. */
+import type { Decision, World } from './decision.js'
+import { listDueRetries } from './settle-decisions.js'
+import type { Group, Lane, Queue, Vertex } from './task-index.js'
+import { actionEndOf, type TaskLimits } from './task-limits.js'
+import type { TrackedTask } from './tracked-task.js'
+
+/** Actions that may begin now: retries that are due first, then the others in the order of the graph, node by node. */
+export function send(task: TrackedTask, world: World, now: number, limits: TaskLimits): Decision[] {
+  const { busyLanes, readyLanes } = task.index
+  const room = new Room(task, limits)
+  const decisions: Decision[] = []
+  const isFull = (): boolean => decisions.length >= limits.decisionsAtOnce
+  const isReady = (lane: Lane): boolean => world.reachOf(lane.node).state === 'ready'
+  const offer = (vertex: Vertex): void => {
+    if (isFull() || !room.admits(vertex.queue)) return
+    room.take(vertex.queue)
+    decisions.push(sendOf(vertex, now, limits))
+  }
+  const offerLane = (lane: Lane): void => {
+    const most = room.inLane(lane)
+    if (most > 0 && lane.ready > 0 && isReady(lane)) for (const vertex of room.listFirst(lane, most)) offer(vertex)
+  }
+
+  for (const vertex of listDueRetries(task, now)) if (isReady(vertex.lane)) offer(vertex)
+  for (const lane of busyLanes) offerLane(lane)
+  for (const lane of readyLanes) {
+    if (room.freeNodes <= 0 || isFull()) break
+    if (lane.live === 0) offerLane(lane)
+  }
+  return decisions
+}
+
+/** How much may begin, with what has been decided already. */
+class Room {
+  freeNodes: number
+  readonly #added = new Map<Lane, number>()
+  readonly #addedToGroups = new Map<Group, Set<Lane>>()
+
+  constructor(
+    task: TrackedTask,
+    readonly limits: TaskLimits,
+  ) {
+    this.freeNodes = (task.graph?.rollout.maxParallelNodes ?? 1) - task.index.busyLanes.size
+  }
+
+  /** How many more may begin on the node. */
+  inLane(lane: Lane): number {
+    const live = this.#liveIn(lane)
+    return live === 0 && this.freeNodes <= 0 ? 0 : this.limits.actionsPerNode - live
+  }
+
+  /** Whether an action of this group may begin on this node. */
+  admits({ lane, group }: Queue): boolean {
+    return this.inLane(lane) > 0 && this.#isGroupFree(group, lane)
+  }
+
+  take({ lane, group }: Queue): void {
+    const live = this.#liveIn(lane)
+    if (live === 0) this.freeNodes -= 1
+    this.#added.set(lane, (this.#added.get(lane) ?? 0) + 1)
+    if (group.maxParallelNodes === null || group.live.has(lane)) return
+    const lanes = this.#addedToGroups.get(group) ?? new Set<Lane>()
+    this.#addedToGroups.set(group, lanes.add(lane))
+  }
+
+  /** The first ready actions of the node in the order of the graph, those of full groups left out. */
+  listFirst(lane: Lane, most: number): Vertex[] {
+    const [first, ...others] = lane.queues.filter(({ ready, group }) => ready.size > 0 && this.#isGroupFree(group, lane)).map(({ ready }) => ready.first(most))
+    if (first === undefined || others.length === 0) return first ?? []
+    return [...first, ...others.flat()].sort((left, right) => left.position - right.position).slice(0, most)
+  }
+
+  #liveIn(lane: Lane): number {
+    return lane.live + (this.#added.get(lane) ?? 0)
+  }
+
+  #isGroupFree(group: Group, lane: Lane): boolean {
+    if (group.maxParallelNodes === null || group.live.has(lane)) return true
+    const added = this.#addedToGroups.get(group)
+    return added?.has(lane) === true || group.live.size + (added?.size ?? 0) < group.maxParallelNodes
+  }
+}
+
+/** Where the action has a limit over all its attempts, no attempt begins after it, and each has what is left. */
+function sendOf(vertex: Vertex, now: number, limits: TaskLimits): Decision {
+  const { action, view } = vertex
+  const left = view.begunAt === null ? (action.limitMs ?? Number.POSITIVE_INFINITY) : actionEndOf(vertex) - now
+  const timeoutMs = Math.min(action.timeoutMs, left)
+  const expiresAt = now + Math.min(limits.beginWithinMs, left)
+  return { type: 'send', action, attempt: view.attempt + 1, timeoutMs, expiresAt, deadline: expiresAt + timeoutMs + limits.answerGraceMs }
+}
+
+/** Until when an order that was sent with this deadline and limit of the attempt may begin on its node; for sending it again. */
+export const expiryOf = (deadline: number, timeoutMs: number, limits: TaskLimits): number => deadline - timeoutMs - limits.answerGraceMs
