@@ -1,6 +1,6 @@
 import type { Test } from 'tap'
 import { actionId, nodeId, taskId, type ActionGraph, type Facts, type TaskEvent, type TaskId } from '@lichen/core'
-import type { Append, NewLogChunk, NewTask, Store } from '@lichen/store'
+import type { AppliedAction, Append, EngineIdentity, EngineRecord, NewLogChunk, NewTask, Store } from '@lichen/store'
 import { eventually } from '../eventually.js'
 
 /** A database of its own for one test: opened as often as one likes, each time by a new client. */
@@ -19,9 +19,11 @@ const makeTask = (id: string, more: Partial<NewTask> = {}): NewTask => ({
   ...more,
 })
 
+const engine = (name: string, instance = `${name}, first process`): EngineIdentity => ({ name, instance })
+
 const makeGraph = (more: Partial<ActionGraph> = {}): ActionGraph => ({
-  kind: 'apply', project: 'demo', deployment: 'keystone', actions: [], secrets: [], placement: { control: [nodeId('node-1')] },
-  rollout: { maxParallelNodes: 10, maxFailures: 0 }, digest: 'd'.repeat(64), ...more,
+  kind: 'apply', project: 'demo', deployment: 'keystone', actions: [], gates: [], secrets: [], placement: { control: [nodeId('node-1')] },
+  rollout: { maxParallelNodes: 10, maxFailures: 0, groups: {} }, limits: { queuedMs: null, taskMs: null }, digest: 'd'.repeat(64), ...more,
 })
 
 const makeFacts = (hostname: string): Facts => ({
@@ -56,7 +58,10 @@ export function testStore(t: Test, make: MakeDatabase): void {
   t.test('leases', async (t) => testLeases(t, make))
   t.test('outbox', async (t) => testOutbox(t, make))
   t.test('logs', async (t) => testLogs(t, make))
+  t.test('what is applied', async (t) => testApplied(t, make))
+  t.test('engines', async (t) => testEngines(t, make))
   t.test('nodes and join tokens', async (t) => testNodes(t, make))
+  t.test('streams of nodes', async (t) => testStreams(t, make))
   t.test('secrets, API tokens, audit', async (t) => testSecrets(t, make))
   t.test('watching', async (t) => testWatching(t, make))
   t.test('opening and closing', async (t) => testLife(t, make))
@@ -83,9 +88,24 @@ function testTasks(t: Test, make: MakeDatabase): void {
     t.match(await store.tasks.read(taskId('t-1')), { plan: makeTask('t-1').plan })
   })
 
+  t.test('the very same task once more, whose first answer was lost, is there and not new, and rings no second bell', async (t) => {
+    const { store } = await openFor(t, make)
+    const task = makeTask('t-1')
+    const answers = await Promise.all([store.tasks.create(task), store.tasks.create(task), store.tasks.create(task)])
+    t.same(answers.map((answer) => answer.id), ['t-1', 't-1', 't-1'])
+    t.equal(answers.filter((answer) => answer.isNew).length, 1)
+    t.same(await store.tasks.create(task), { id: 't-1', isNew: false })
+    t.equal((await store.outbox.readOutbox(9)).length, 1)
+    t.equal((await store.tasks.readEvents(task.id, 0)).length, 1)
+    for (const other of [{ plan: 'other' }, { at: now + 1 }, { event: { ...task.event, by: 'somebody else' } as TaskEvent }]) {
+      await t.rejects(store.tasks.create({ ...task, ...other, idempotencyKey: 'key' }), { code: 'STORE_CONFLICT' })
+    }
+    t.equal(await store.tasks.findIdempotencyKey('key'), undefined, 'a refused task keeps no key')
+  })
+
   t.test('among tasks created at the same time, one that is refused does not take others with it', async (t) => {
     const { store } = await openFor(t, make)
-    await store.tasks.create(makeTask('t-05'))
+    await store.tasks.create(makeTask('t-05', { plan: 'another' }))
     const outcomes = await Promise.allSettled(Array.from({ length: 10 }, (_, index) => store.tasks.create(makeTask(`t-0${index}`))))
     t.same(outcomes.map((outcome) => outcome.status), outcomes.map((_, index) => (index === 5 ? 'rejected' : 'fulfilled')))
     t.equal((await store.tasks.list({ limit: 100 })).length, 10)
@@ -96,9 +116,9 @@ function testTasks(t: Test, make: MakeDatabase): void {
     const unknown = taskId('t-none')
     t.equal(await store.tasks.read(unknown), undefined)
     t.same(await store.tasks.readEvents(unknown, 0), [])
-    t.equal(await store.tasks.claim(unknown, 'engine-1', now, 1000), undefined)
-    t.same([...(await store.tasks.renew('engine-1', [unknown], now, 1000))], [])
-    await store.tasks.release(unknown, 'engine-1')
+    t.equal(await store.tasks.claim(unknown, engine('engine-1'), now, 1000), undefined)
+    t.same([...(await store.tasks.renew(engine('engine-1'), [unknown], now, 1000))], [])
+    await store.tasks.release(unknown, engine('engine-1'))
     t.same(await store.tasks.append([makeAppend(unknown, 0), makeAppend(unknown, 0, { epoch: 1 })]), ['conflict', 'fenced'])
     t.same(await store.logs.readLog(unknown, 0, 100), [])
     t.equal(await store.logs.logEnd(unknown), 0)
@@ -117,6 +137,8 @@ function testTasks(t: Test, make: MakeDatabase): void {
     t.same(await idsOf({ limit: 3, project: 'odd' }), ['t-023', 't-021', 't-019'])
     t.same(await idsOf({ limit: 9, project: 'even', deployment: 'few' }), ['t-020', 't-010', 't-000'])
     t.same(await idsOf({ limit: 9, state: 'ended' }), ['t-024'])
+    t.same(await idsOf({ limit: 9, outcome: 'succeeded' }), ['t-024'])
+    t.same(await idsOf({ limit: 9, outcome: 'failed' }), [])
     t.same(await idsOf({ limit: 2, state: 'accepted', before: taskId('t-010') }), ['t-009', 't-008'])
     t.match((await store.tasks.list({ limit: 1 }))[0], { outcome: 'succeeded', reason: 'all done', counts: { succeeded: 3 }, seq: 2 })
   })
@@ -254,12 +276,35 @@ function testEvents(t: Test, make: MakeDatabase): void {
     const { store } = await openFor(t, make)
     const task = taskId('t-1')
     await store.tasks.create(makeTask('t-1'))
-    const first = await store.tasks.claim(task, 'engine-1', now, 1_000)
+    const first = await store.tasks.claim(task, engine('engine-1'), now, 1_000)
     t.same(await store.tasks.append([makeAppend(task, 1, { epoch: first?.epoch ?? -1 })]), ['appended'])
-    const second = await store.tasks.claim(task, 'engine-2', now + 1_000, 1_000)
+    const second = await store.tasks.claim(task, engine('engine-2'), now + 1_000, 1_000)
     t.same(await store.tasks.append([makeAppend(task, 2, { epoch: first?.epoch ?? -1 })]), ['fenced'])
     t.same(await store.tasks.append([makeAppend(task, 9, { epoch: first?.epoch ?? -1 })]), ['fenced'], 'fenced counts before the number')
     t.same(await store.tasks.append([makeAppend(task, 2, { epoch: second?.epoch ?? -1 }), makeAppend(task, 3)]), ['appended', 'appended'])
+  })
+
+  t.test('a retry may replace plan and graph; what is not given stays', async (t) => {
+    const { store } = await openFor(t, make)
+    const task = taskId('t-1')
+    await store.tasks.create(makeTask('t-1', { plan: 'first' }))
+    const graph = makeGraph()
+    const other = makeGraph({ digest: 'e'.repeat(64), placement: { control: [nodeId('node-2')] } })
+    await store.tasks.append([makeAppend(task, 1, { graph })])
+    t.match(await store.tasks.read(task), { plan: 'first', graph })
+    await store.tasks.append([makeAppend(task, 2, { plan: 'second' })])
+    t.match(await store.tasks.read(task), { plan: 'second', graph })
+    await store.tasks.append([makeAppend(task, 3, { plan: 'third', graph: other }), makeAppend(task, 4, { plan: 'fourth' }), makeAppend(task, 4, { plan: 'of a part that is refused' })])
+    t.match(await store.tasks.read(task), { plan: 'fourth', graph: other })
+    t.same(await store.tasks.readPlacement('demo', 'keystone'), { control: ['node-2'] })
+  })
+
+  t.test('a paused task is listed as such', async (t) => {
+    const { store } = await openFor(t, make)
+    await store.tasks.create(makeTask('t-1'))
+    await store.tasks.append([makeAppend(taskId('t-1'), 1, { summary: { state: 'paused', outcome: null, reason: 'lunch', counts: {} } })])
+    t.match(await store.tasks.list({ limit: 9, state: 'paused' }), [{ id: 't-1', state: 'paused', reason: 'lunch' }])
+    t.same(await store.tasks.listUnowned(now, 9), ['t-1'], 'it has not ended: somebody has to drive it')
   })
 
   t.test('a thousand tasks take events at once and each has its own', async (t) => {
@@ -278,12 +323,50 @@ function testLeases(t: Test, make: MakeDatabase): void {
     const { store } = await openFor(t, make)
     const task = taskId('t-1')
     await store.tasks.create(makeTask('t-1'))
-    const first = await store.tasks.claim(task, 'engine-1', now, 1_000)
+    const first = await store.tasks.claim(task, engine('engine-1'), now, 1_000)
     t.same(first, { task, epoch: 1, until: now + 1_000 })
-    t.equal(await store.tasks.claim(task, 'engine-2', now + 999, 1_000), undefined)
-    t.same(await store.tasks.claim(task, 'engine-1', now + 500, 1_000), { task, epoch: 1, until: now + 1_500 }, 'its owner keeps the epoch')
-    t.same(await store.tasks.claim(task, 'engine-2', now + 1_500, 1_000), { task, epoch: 2, until: now + 2_500 })
-    t.equal(await store.tasks.claim(task, 'engine-1', now + 1_600, 1_000), undefined)
+    t.equal(await store.tasks.claim(task, engine('engine-2'), now + 999, 1_000), undefined)
+    t.same(await store.tasks.claim(task, engine('engine-1'), now + 500, 1_000), { task, epoch: 1, until: now + 1_500 }, 'its owner keeps the epoch')
+    t.same(await store.tasks.claim(task, engine('engine-2'), now + 1_500, 1_000), { task, epoch: 2, until: now + 2_500 })
+    t.equal(await store.tasks.claim(task, engine('engine-1'), now + 1_600, 1_000), undefined)
+  })
+
+  t.test('the epoch belongs to one process: another one of the same name gets the lease at once, but a higher epoch', async (t) => {
+    const { store } = await openFor(t, make)
+    const task = taskId('t-1')
+    await store.tasks.create(makeTask('t-1'))
+    const [old, young] = [engine('engine-1', 'old'), engine('engine-1', 'young')]
+    t.match(await store.tasks.claim(task, old, now, 1_000), { epoch: 1 })
+    t.same(await store.tasks.claim(task, young, now + 1, 1_000), { task, epoch: 2, until: now + 1_001 })
+    t.match(await store.tasks.claim(task, young, now + 2, 1_000), { epoch: 2 })
+    t.same(await store.tasks.append([makeAppend(task, 1, { epoch: 1 })]), ['fenced'])
+    t.same([...(await store.tasks.renew(old, [task], now, 9_000))], [], 'the one before lost it')
+    await store.tasks.release(task, old)
+    t.equal(await store.tasks.claim(task, engine('engine-2'), now + 3, 1_000), undefined, 'and cannot give it away')
+    t.same([...(await store.tasks.renew(young, [task], now + 3, 1_000)).keys()], [task])
+    t.match(await store.tasks.claim(task, old, now + 4, 1_000), { epoch: 3 }, 'coming back it is another taking')
+  })
+
+  t.test('an expired lease that its engine takes again, and one that it released, have the epoch that follows', async (t) => {
+    const { store } = await openFor(t, make)
+    const task = taskId('t-1')
+    await store.tasks.create(makeTask('t-1'))
+    await store.tasks.claim(task, engine('engine-1'), now, 1_000)
+    t.match(await store.tasks.claim(task, engine('engine-1'), now + 5_000, 1_000), { epoch: 1 }, 'nobody had it in between')
+    await store.tasks.release(task, engine('engine-1'))
+    t.match(await store.tasks.claim(task, engine('engine-1'), now + 5_000, 1_000), { epoch: 2 })
+  })
+
+  t.test('owners are told by name, also while their lease is expired; a free or unknown task has none', async (t) => {
+    const { store } = await openFor(t, make)
+    const [one, two, three, four] = ['t-1', 't-2', 't-3', 't-4'].map(taskId) as [TaskId, TaskId, TaskId, TaskId]
+    for (const id of [one, two, three]) await store.tasks.create(makeTask(id))
+    await store.tasks.claim(one, engine('engine-1'), now, 1_000)
+    await store.tasks.claim(two, engine('engine-2'), now - 99_000, 1_000)
+    await store.tasks.claim(three, engine('engine-1'), now, 1_000)
+    await store.tasks.release(three, engine('engine-1'))
+    t.same(new Map([...(await store.tasks.readOwners([one, two, three, four]))].sort()), new Map([[one, 'engine-1'], [two, 'engine-2']]))
+    t.same(await store.tasks.readOwners([]), new Map())
   })
 
   t.test('of many engines that claim at once exactly one gets the lease', async (t) => {
@@ -291,7 +374,7 @@ function testLeases(t: Test, make: MakeDatabase): void {
     const other = await database.open()
     t.teardown(() => other.close())
     await store.tasks.create(makeTask('t-1'))
-    const leases = await Promise.all(Array.from({ length: 20 }, (_, index) => (index % 2 ? store : other).tasks.claim(taskId('t-1'), `engine-${index}`, now, 1_000)))
+    const leases = await Promise.all(Array.from({ length: 20 }, (_, index) => (index % 2 ? store : other).tasks.claim(taskId('t-1'), engine(`engine-${index}`), now, 1_000)))
     t.equal(leases.filter((lease) => lease !== undefined).length, 1)
   })
 
@@ -299,32 +382,32 @@ function testLeases(t: Test, make: MakeDatabase): void {
     const { store } = await openFor(t, make)
     for (const id of ['t-1', 't-2', 't-3']) await store.tasks.create(makeTask(id))
     const [one, two, three] = ['t-1', 't-2', 't-3'].map(taskId) as [TaskId, TaskId, TaskId]
-    await store.tasks.claim(one, 'engine-1', now, 1_000)
-    await store.tasks.claim(two, 'engine-1', now, 1_000)
-    await store.tasks.claim(two, 'engine-2', now + 1_000, 1_000)
+    await store.tasks.claim(one, engine('engine-1'), now, 1_000)
+    await store.tasks.claim(two, engine('engine-1'), now, 1_000)
+    await store.tasks.claim(two, engine('engine-2'), now + 1_000, 1_000)
     await store.tasks.append([makeAppend(one, 1)])
-    t.same([...(await store.tasks.renew('engine-1', [one, two, three], now + 900, 1_000))], [[one, 2]])
-    t.equal(await store.tasks.claim(one, 'engine-2', now + 1_800, 1_000), undefined, 'renewed until 1,900')
-    t.same([...(await store.tasks.renew('engine-1', [one], now + 5_000, 1_000)).keys()], [one], 'expired, but nobody took it')
-    t.same([...(await store.tasks.renew('engine-1', [], now, 1_000))], [])
+    t.same([...(await store.tasks.renew(engine('engine-1'), [one, two, three], now + 900, 1_000))], [[one, 2]])
+    t.equal(await store.tasks.claim(one, engine('engine-2'), now + 1_800, 1_000), undefined, 'renewed until 1,900')
+    t.same([...(await store.tasks.renew(engine('engine-1'), [one], now + 5_000, 1_000)).keys()], [one], 'expired, but nobody took it')
+    t.same([...(await store.tasks.renew(engine('engine-1'), [], now, 1_000))], [])
   })
 
   t.test('a released task is free at once, its next owner has a higher epoch, and a stranger cannot release it', async (t) => {
     const { store } = await openFor(t, make)
     const task = taskId('t-1')
     await store.tasks.create(makeTask('t-1'))
-    await store.tasks.claim(task, 'engine-1', now, 1_000)
-    await store.tasks.release(task, 'engine-2')
-    t.equal(await store.tasks.claim(task, 'engine-2', now, 1_000), undefined)
-    await store.tasks.release(task, 'engine-1')
-    t.match(await store.tasks.claim(task, 'engine-2', now, 1_000), { epoch: 2 })
+    await store.tasks.claim(task, engine('engine-1'), now, 1_000)
+    await store.tasks.release(task, engine('engine-2'))
+    t.equal(await store.tasks.claim(task, engine('engine-2'), now, 1_000), undefined)
+    await store.tasks.release(task, engine('engine-1'))
+    t.match(await store.tasks.claim(task, engine('engine-2'), now, 1_000), { epoch: 2 })
   })
 
   t.test('unowned tasks are those not ended whose lease is free or expired', async (t) => {
     const { store } = await openFor(t, make)
     for (const id of ['t-1', 't-2', 't-3', 't-4']) await store.tasks.create(makeTask(id))
-    await store.tasks.claim(taskId('t-1'), 'engine-1', now, 1_000)
-    await store.tasks.claim(taskId('t-2'), 'engine-1', now, 9_000)
+    await store.tasks.claim(taskId('t-1'), engine('engine-1'), now, 1_000)
+    await store.tasks.claim(taskId('t-2'), engine('engine-1'), now, 9_000)
     await store.tasks.append([makeAppend(taskId('t-3'), 1, { summary: { state: 'ended', outcome: 'succeeded', reason: '', counts: {} } })])
     t.same(await store.tasks.listUnowned(now, 10), ['t-4'])
     t.same([...(await store.tasks.listUnowned(now + 1_000, 10))].sort(), ['t-1', 't-4'])
@@ -460,6 +543,114 @@ function testLogs(t: Test, make: MakeDatabase): void {
   })
 }
 
+function testApplied(t: Test, make: MakeDatabase): void {
+  const makeApplied = (action: string, more: Partial<AppliedAction> = {}): AppliedAction => ({ action: actionId(action), node: nodeId('node-1'), key: 'k'.repeat(64), task: taskId('t-1'), outputs: { port: '5000', odd: 'ü "\\ \u0000' }, ...more })
+  const read = async (store: Store, deployment = 'keystone', project = 'demo'): Promise<AppliedAction[]> => [...(await store.tasks.readApplied(project, deployment))].sort((a, b) => (a.action < b.action ? -1 : 1))
+
+  t.test('what succeeded is recorded for its deployment, replaced by action, and forgotten', async (t) => {
+    const { store } = await openFor(t, make)
+    const task = taskId('t-1')
+    await store.tasks.create(makeTask('t-1'))
+    t.same(await read(store), [])
+    await store.tasks.append([makeAppend(task, 1, { applied: [makeApplied('a'), makeApplied('b', { outputs: {} })] })])
+    t.same(await read(store), [makeApplied('a'), makeApplied('b', { outputs: {} })])
+    t.same(await read(store, 'another'), [])
+    t.same(await read(store, 'keystone', 'another'), [])
+    await store.tasks.append([makeAppend(task, 2, { unapplied: [actionId('b'), actionId('never')], applied: [makeApplied('a', { key: 'other' }), makeApplied('c')] })])
+    t.same(await read(store), [makeApplied('a', { key: 'other' }), makeApplied('c')])
+    await store.tasks.append([makeAppend(task, 3, { unapplied: [actionId('a')], applied: [makeApplied('a', { key: 'again' })] })])
+    t.match(await read(store), [{ action: 'a', key: 'again' }, { action: 'c' }], 'taking away comes before recording')
+  })
+
+  t.test('parts of one batch count one after the other, each for its own deployment; a refused part changes nothing', async (t) => {
+    const { store } = await openFor(t, make)
+    const [one, two] = [taskId('t-1'), taskId('t-2')]
+    await store.tasks.create(makeTask('t-1'))
+    await store.tasks.create(makeTask('t-2', { deployment: 'nova' }))
+    const answers = await store.tasks.append([
+      makeAppend(one, 1, { applied: [makeApplied('a', { key: '1' }), makeApplied('b')] }),
+      makeAppend(two, 1, { applied: [makeApplied('a', { key: '2', task: two })] }),
+      makeAppend(one, 2, { unapplied: [actionId('a')] }),
+      makeAppend(one, 9, { applied: [makeApplied('c')], unapplied: [actionId('b')] }),
+    ])
+    t.same(answers, ['appended', 'appended', 'appended', 'conflict'])
+    t.same(await read(store), [makeApplied('b')])
+    t.same(await read(store, 'nova'), [makeApplied('a', { key: '2', task: two })])
+  })
+
+  t.test('two tasks of one deployment that record the same thousand actions at once, in opposite order, both go through', async (t) => {
+    const { store, database } = await openFor(t, make)
+    const other = await database.open()
+    t.teardown(() => other.close())
+    for (const id of ['t-1', 't-2']) await store.tasks.create(makeTask(id))
+    const actions = Array.from({ length: 1_000 }, (_, index) => String(index).padStart(4, '0'))
+    const writes = [store, other].map(async (one, index) => {
+      const task = taskId(`t-${index + 1}`)
+      const ordered = index === 0 ? actions : actions.toReversed()
+      for (let seq = 1; seq <= 6; seq++) {
+        const half = ordered.slice((seq % 2) * 500, (seq % 2) * 500 + 500)
+        const answers = await one.tasks.append([makeAppend(task, seq, { applied: half.map((action) => makeApplied(action, { task })), unapplied: ordered.slice(990 - seq, 1_000 - seq).map(actionId) })])
+        t.same(answers, ['appended'])
+      }
+    })
+    await Promise.all(writes)
+    t.ok((await read(store)).length >= 900)
+  })
+}
+
+function testEngines(t: Test, make: MakeDatabase): void {
+  const makeEngine = (name: string, instance: string, more: Partial<EngineRecord> = {}): EngineRecord => ({ name, instance, gateway: '10.0.0.1:8471', startedAt: now, until: now + 1_000, ...more })
+  const day = 24 * 3_600_000
+
+  t.test('an engine is registered, listed by name, renewed and removed', async (t) => {
+    const { store } = await openFor(t, make)
+    const [b, a] = [makeEngine('b', '1'), makeEngine('a', '2', { gateway: '[fd00::1]:1', startedAt: now + 1 })]
+    t.equal(await store.engines.registerEngine(b, now, false), 'registered')
+    t.equal(await store.engines.registerEngine(a, now, false), 'registered')
+    t.same(await store.engines.listEngines(now), [a, b])
+    t.equal(await store.engines.renewEngine(b, now + 5_000), true)
+    t.equal(await store.engines.renewEngine(engine('b', 'another'), now + 9_000), false)
+    t.equal(await store.engines.renewEngine(engine('c', '1'), now + 9_000), false)
+    t.same(await store.engines.listEngines(now), [a, { ...b, until: now + 5_000 }])
+    await store.engines.removeEngine(engine('b', 'another'))
+    await store.engines.removeEngine(engine('none', '1'))
+    t.equal((await store.engines.listEngines(now)).length, 2, 'only its own row')
+    await store.engines.removeEngine(b)
+    t.same(await store.engines.listEngines(now), [a])
+    t.equal(await store.engines.renewEngine(b, now + 9_000), false)
+  })
+
+  t.test('a name is taken while another instance of it lives; its successor, or one that comes after it expired, takes it over', async (t) => {
+    const { store } = await openFor(t, make)
+    const [first, second, third] = [makeEngine('a', '1'), makeEngine('a', '2', { until: now + 2_000 }), makeEngine('a', '3', { until: now + 9_000 })]
+    await store.engines.registerEngine(first, now, false)
+    t.equal(await store.engines.registerEngine(second, now + 999, false), 'taken')
+    t.same(await store.engines.listEngines(now), [first])
+    t.equal(await store.engines.registerEngine(first, now + 999, false), 'registered', 'the same process once more, whose first answer was lost')
+    t.equal(await store.engines.registerEngine(second, now + 1_000, false), 'registered')
+    t.equal(await store.engines.registerEngine(third, now + 1_001, true), 'registered')
+    t.same(await store.engines.listEngines(now), [third])
+    t.equal(await store.engines.renewEngine(first, now + 9_999), false)
+  })
+
+  t.test('of twenty processes with one name that register at once one gets in', async (t) => {
+    const { store, database } = await openFor(t, make)
+    const other = await database.open()
+    t.teardown(() => other.close())
+    const answers = await Promise.all(Array.from({ length: 20 }, (_, index) => (index % 2 ? store : other).engines.registerEngine(makeEngine('a', String(index)), now, false)))
+    t.equal(answers.filter((answer) => answer === 'registered').length, 1)
+  })
+
+  t.test('rows stay for a day after they expired and are deleted by the next look', async (t) => {
+    const { store } = await openFor(t, make)
+    await store.engines.registerEngine(makeEngine('old', '1', { until: now }), now, false)
+    await store.engines.registerEngine(makeEngine('young', '1', { until: now + 1 }), now, false)
+    t.same((await store.engines.listEngines(now + day)).map((row) => row.name), ['old', 'young'])
+    t.same((await store.engines.listEngines(now + day + 1)).map((row) => row.name), ['young'])
+    t.same((await store.engines.listEngines(now)).map((row) => row.name), ['young'], 'it is gone')
+  })
+}
+
 function testNodes(t: Test, make: MakeDatabase): void {
   const token = { id: 'jt-1', secretDigest: 'a'.repeat(64), labels: { role: 'control' }, usesLeft: 2, expiresAt: now + 1_000, createdAt: now, createdBy: 'operator' }
   const makeAdmission = (node: string, more: Partial<Parameters<Store['nodes']['admitNode']>[0]> = {}): Parameters<Store['nodes']['admitNode']>[0] => ({
@@ -497,9 +688,11 @@ function testNodes(t: Test, make: MakeDatabase): void {
   })
 
   t.test('of thirty nodes that join at once with a token of five uses, five get in', async (t) => {
-    const { store } = await openFor(t, make)
+    const { store, database } = await openFor(t, make)
+    const other = await database.open()
+    t.teardown(() => other.close())
     await store.nodes.putJoinToken({ ...token, usesLeft: 5 })
-    const outcomes = await Promise.allSettled(Array.from({ length: 30 }, (_, index) => store.nodes.admitNode(makeAdmission(`node-${index}`))))
+    const outcomes = await Promise.allSettled(Array.from({ length: 30 }, (_, index) => (index % 2 ? store : other).nodes.admitNode(makeAdmission(`node-${index}`))))
     t.equal(outcomes.filter((outcome) => outcome.status === 'fulfilled').length, 5)
     t.equal((await store.nodes.listNodes()).length, 5)
     t.match(await store.nodes.listJoinTokens(), [{ usesLeft: 0 }])
@@ -532,8 +725,71 @@ function testNodes(t: Test, make: MakeDatabase): void {
     t.equal(await store.nodes.setNode(node, { cordoned: true }), true)
     t.equal(await store.nodes.setNode(nodeId('unknown'), { cordoned: true }), false)
     const [one, two] = await store.nodes.listNodes()
-    t.same(one, { id: 'node-1', labels: { zone: 'a' }, facts: makeFacts('one'), state: 'ready', cordoned: true, agentVersion: '0.2.0', keyDigest: 'key of node-1', joinedAt: now, lastSeenAt: now + 10 })
+    t.same(one, { id: 'node-1', labels: { zone: 'a' }, facts: makeFacts('one'), state: 'ready', cordoned: true, agentVersion: '0.2.0', keyDigest: 'key of node-1', joinedAt: now, lastSeenAt: now + 10, engine: null })
     t.match(two, { id: 'node-2', state: 'lost', cordoned: false, agentVersion: '0.1.0', lastSeenAt: now })
+  })
+}
+
+/** How a row of `nodes` says where the stream of the node ends. */
+function testStreams(t: Test, make: MakeDatabase): void {
+  const node = nodeId('node-1')
+
+  async function openWithNode(t: Test): Promise<{ readonly store: Store; readonly read: () => Promise<object | undefined>; readonly update: (...changes: readonly Omit<Parameters<Store['nodes']['updateNodes']>[0][number], 'node'>[]) => Promise<void> }> {
+    const { store } = await openFor(t, make)
+    await store.nodes.putJoinToken({ id: 'jt-1', secretDigest: 'a'.repeat(64), labels: {}, usesLeft: null, expiresAt: now + 1_000, createdAt: now, createdBy: 'operator' })
+    await store.nodes.admitNode({ tokenId: 'jt-1', secretDigest: 'a'.repeat(64), node, labels: {}, keyDigest: 'k', agentVersion: '0.1.0', now })
+    return { store, read: async () => (await store.nodes.listNodes())[0], update: (...changes) => store.nodes.updateNodes(changes.map((change) => ({ node, ...change }))) }
+  }
+
+  t.test('the engine of a stream is written, kept by changes that do not name it, and taken away', async (t) => {
+    const { read, update } = await openWithNode(t)
+    t.match(await read(), { engine: null, state: 'lost' })
+    await update({ engine: 'engine-1', state: 'ready', seenAt: now + 5 })
+    await update({ seenAt: now + 6 })
+    t.match(await read(), { engine: 'engine-1', state: 'ready', lastSeenAt: now + 6 })
+    await update({ engine: null, seenAt: now + 7 })
+    t.match(await read(), { engine: null, state: 'ready' })
+  })
+
+  t.test('who lost a stream does not undo what the next engine of the node wrote; the rest of its change counts', async (t) => {
+    const { read, update } = await openWithNode(t)
+    await update({ engine: 'engine-2', state: 'ready', seenAt: now + 5 })
+    await update({ engine: null, ifEngine: 'engine-1', agentVersion: '0.2.0', seenAt: now + 6 })
+    t.match(await read(), { engine: 'engine-2', agentVersion: '0.2.0', lastSeenAt: now + 6 })
+    await update({ engine: null, ifEngine: 'engine-2', seenAt: now + 7 })
+    t.match(await read(), { engine: null })
+    await update({ engine: 'engine-3', ifEngine: 'engine-2', seenAt: now + 8 })
+    t.match(await read(), { engine: null }, 'none is not engine-2')
+  })
+
+  t.test('changes of one node in one batch count one after the other', async (t) => {
+    const { read, update } = await openWithNode(t)
+    await update({ engine: 'engine-1', seenAt: now + 9 }, { engine: null, ifEngine: 'engine-1', seenAt: now + 2 }, { engine: 'engine-2', seenAt: now + 3 }, { engine: null, ifEngine: 'engine-1', seenAt: now + 4 })
+    t.match(await read(), { engine: 'engine-2', lastSeenAt: now + 9 })
+    await update({ engine: null, ifEngine: 'engine-2', seenAt: now }, { engine: 'engine-9', ifEngine: 'engine-2', seenAt: now })
+    t.match(await read(), { engine: null, lastSeenAt: now + 9 })
+  })
+
+  t.test('the time a node was seen never goes back, whoever writes last', async (t) => {
+    const { store, read, update } = await openWithNode(t)
+    await update({ seenAt: now + 50 })
+    await Promise.all([update({ seenAt: now + 20 }), update({ seenAt: now + 70 }), update({ seenAt: now + 60 }), store.nodes.updateNodes([])])
+    await update({ seenAt: now + 1 })
+    t.match(await read(), { lastSeenAt: now + 70 })
+  })
+
+  t.test('two clients that write the same five hundred nodes in opposite order both go through', async (t) => {
+    const { store, database } = await openFor(t, make)
+    const other = await database.open()
+    t.teardown(() => other.close())
+    await store.nodes.putJoinToken({ id: 'jt-1', secretDigest: 'a'.repeat(64), labels: {}, usesLeft: null, expiresAt: now + 1_000, createdAt: now, createdBy: 'operator' })
+    const nodes = Array.from({ length: 500 }, (_, index) => nodeId(`node-${String(index).padStart(3, '0')}`))
+    await Promise.all(nodes.map((one) => store.nodes.admitNode({ tokenId: 'jt-1', secretDigest: 'a'.repeat(64), node: one, labels: {}, keyDigest: one, agentVersion: '0.1.0', now })))
+    await Promise.all([store, other].map(async (one, index) => {
+      const ordered = index === 0 ? nodes : nodes.toReversed()
+      for (let turn = 1; turn <= 10; turn++) await one.nodes.updateNodes(ordered.map((node) => ({ node, seenAt: now + turn, engine: `engine-${index}`, ...(turn % 2 ? { ifEngine: `engine-${index}` } : {}) })))
+    }))
+    t.ok((await store.nodes.listNodes()).every((node) => node.lastSeenAt === now + 10))
   })
 }
 

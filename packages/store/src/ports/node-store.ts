@@ -22,9 +22,13 @@ export interface NodeStore {
    * @throws JOIN_TOKEN_INVALID, JOIN_TOKEN_EXPIRED, JOIN_NAME_TAKEN
    */
   admitNode(input: { tokenId: string; secretDigest: string; node: NodeId; labels: Readonly<Record<string, string>>; keyDigest: string; agentVersion: string; now: number }): Promise<{ readonly labels: Readonly<Record<string, string>> }>
-  /** Facts, version and `ready`/`lost`; batch, because heartbeats of many nodes are written together. */
-  updateNodes(changes: readonly { node: NodeId; facts?: Facts; state?: 'ready' | 'lost'; agentVersion?: string; seenAt: number }[]): Promise<void>
+  /**
+   * Facts, version, `ready`/`lost`, and at which engine the node's stream ends (null: at none); batch, because heartbeats of many nodes are written together. `seenAt` only ever
+   * grows. With `ifEngine` the change of `engine` (alone) is left out unless the row names that engine now: who lost a stream must not undo what its next engine wrote.
+   */
+  updateNodes(changes: readonly { node: NodeId; facts?: Facts; state?: 'ready' | 'lost'; agentVersion?: string; seenAt: number; engine?: string | null; ifEngine?: string }[]): Promise<void>
   setNode(node: NodeId, change: { labels?: Readonly<Record<string, string>>; cordoned?: boolean }): Promise<boolean>
-  listNodes(): Promise<readonly (NodeRecord & { readonly keyDigest: string })[]>
+  /** `engine`: name of the engine at which the node's stream ends, as last written; null for none. */
+  listNodes(): Promise<readonly (NodeRecord & { readonly keyDigest: string; readonly engine: string | null })[]>
   deleteNode(node: NodeId): Promise<boolean>
 }

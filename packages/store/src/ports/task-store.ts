@@ -1,8 +1,8 @@
 /** Port: tasks, their events and graphs, leases, and the outbox that announces them. */
-import type { ActionGraph, RecordedEvent, TaskEvent, TaskId, TaskKind, TaskOutcome } from '@lichen/core'
+import type { ActionGraph, ActionId, NodeId, RecordedEvent, TaskEvent, TaskId, TaskKind, TaskOutcome } from '@lichen/core'
 
 /** Where in its life a task is: derived from its events, kept on its row for lists. */
-export type TaskState = 'accepted' | 'running' | 'cancelling' | 'ended'
+export type TaskState = 'accepted' | 'running' | 'paused' | 'cancelling' | 'ended'
 
 /** The row of a task, for lists. Counts are of actions by state. */
 export interface TaskSummary {
@@ -44,6 +44,18 @@ export interface NewTask {
   readonly requestDigest: string
 }
 
+/** What an action brought about on its node when it last succeeded: why it need not run again while its key is the same. */
+export interface AppliedAction {
+  readonly action: ActionId
+  readonly node: NodeId
+  /** Content key of the action (`Action.key`) as it succeeded. */
+  readonly key: string
+  /** The task in which it ran; secret outputs are kept under its scope. */
+  readonly task: TaskId
+  /** Plain outputs by name. */
+  readonly outputs: Readonly<Record<string, string>>
+}
+
 /** One task's part of a batch append. */
 export interface Append {
   readonly task: TaskId
@@ -54,14 +66,26 @@ export interface Append {
   readonly events: readonly TaskEvent[]
   readonly at: number
   readonly summary?: SummaryChange
-  /** Stored beside `taskPlanned`. */
+  /** Stored beside `taskPlanned`; or in place of the graph that is there, beside a `retryRequested` with another digest. */
   readonly graph?: ActionGraph
+  /** In place of the plan that is there (JSON text), beside a `retryRequested` with new parameters. */
+  readonly plan?: string
+  /** Recorded for the task's deployment: replaces what is known of the same actions. */
+  readonly applied?: readonly AppliedAction[]
+  /** No longer known for the task's deployment: what ran on these nodes may be anything now (the action failed, or was taken away). Done before `applied`. */
+  readonly unapplied?: readonly ActionId[]
   /** Ring the bell for this task (outbox row), as a new, cancelled or retried task needs. */
   readonly announce?: boolean
 }
 
 /** `conflict`: read the events after `expectedSeq` and decide again. `fenced`: another engine holds the lease; stop driving. */
 export type AppendAnswer = 'appended' | 'conflict' | 'fenced'
+
+/** An engine process. `name` stays over restarts; `instance` is new for every process, so that two of one name cannot hold one epoch. */
+export interface EngineIdentity {
+  readonly name: string
+  readonly instance: string
+}
 
 export interface Lease {
   readonly task: TaskId
@@ -77,7 +101,10 @@ export interface OutboxRow {
 }
 
 export interface TaskStore {
-  /** Commits row, plan, first event and outbox row in one transaction. @throws REQUEST_IDEMPOTENCY_CONFLICT when the key was used with another digest. */
+  /**
+   * Commits row, plan, first event and outbox row in one transaction. The very same task once more (id, plan, event and time), whose first answer was lost, is not new.
+   * @throws REQUEST_IDEMPOTENCY_CONFLICT when the key was used with another digest, STORE_CONFLICT when another task has the id
+   */
   create(task: NewTask): Promise<{ readonly id: TaskId; readonly isNew: boolean }>
   /** One transaction for the whole batch; each part has its own answer and a refused part does not stop the others. Durable when it returns. */
   append(parts: readonly Append[]): Promise<readonly AppendAnswer[]>
@@ -90,12 +117,19 @@ export interface TaskStore {
   /** The task that was created with this Idempotency-Key and the digest of its request; undefined while the key is unused or forgotten. */
   findIdempotencyKey(key: string): Promise<{ readonly id: TaskId; readonly requestDigest: string } | undefined>
   /** Newest first, after `before` (exclusive id), with filters. */
-  list(query: { readonly limit: number; readonly before?: TaskId; readonly project?: string; readonly deployment?: string; readonly state?: TaskState }): Promise<readonly TaskSummary[]>
-  /** Takes the lease if it is free, expired or already this engine's (then the same epoch is kept); else undefined. A new owner gets a higher epoch. */
-  claim(task: TaskId, engine: string, now: number, ttlMs: number): Promise<Lease | undefined>
-  /** Extends the leases this engine still holds and gives back each of them with the highest seq of its task. What is missing in the answer was lost. `release` gives up. */
-  renew(engine: string, tasks: readonly TaskId[], now: number, ttlMs: number): Promise<ReadonlyMap<TaskId, number>>
-  release(task: TaskId, engine: string): Promise<void>
+  list(query: { readonly limit: number; readonly before?: TaskId; readonly project?: string; readonly deployment?: string; readonly state?: TaskState; readonly outcome?: TaskOutcome }): Promise<readonly TaskSummary[]>
+  /**
+   * Takes the lease if it is free, expired, or held under this engine's name; else undefined. The epoch is kept when this very instance has it already;
+   * any other taking, also by a new process of the same name, gets a higher one.
+   */
+  claim(task: TaskId, engine: EngineIdentity, now: number, ttlMs: number): Promise<Lease | undefined>
+  /** Extends the leases this instance still holds and gives back each of them with the highest seq of its task. What is missing in the answer was lost. `release` gives up. */
+  renew(engine: EngineIdentity, tasks: readonly TaskId[], now: number, ttlMs: number): Promise<ReadonlyMap<TaskId, number>>
+  release(task: TaskId, engine: EngineIdentity): Promise<void>
+  /** Names of the engines that hold the leases of these tasks; a task without a lease is missing. An expired lease that nobody took counts. */
+  readOwners(tasks: readonly TaskId[]): Promise<ReadonlyMap<TaskId, string>>
+  /** What is known to be applied of this deployment, in no order. */
+  readApplied(project: string, deployment: string): Promise<readonly AppliedAction[]>
   /** Placement of the newest planned apply task of this deployment: nodes chosen once stay chosen. Undefined when there is none. */
   readPlacement(project: string, deployment: string): Promise<ActionGraph['placement'] | undefined>
   /** Tasks that have not ended and whose lease is free or expired: what a starting engine and the sweeper look for. */

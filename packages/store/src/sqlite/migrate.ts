@@ -2,10 +2,11 @@
 import { LichenError } from '@lichen/core'
 import { waitForLock, type Connection } from './connection.js'
 import { firstSchema } from './migrations/0001-first-schema.js'
-import type { Migration } from './migrations/migration.js'
+import { instancesAndApplied } from './migrations/0002-instances-applied.js'
+import type { Migration } from '../migration.js'
 
 /** All migrations, ascending, without a hole. */
-export const migrations: readonly Migration[] = [firstSchema]
+export const migrations: readonly Migration[] = [firstSchema, instancesAndApplied]
 
 const readVersion = async (connection: Connection): Promise<number> => (await connection.all<{ version: number | null }>('SELECT max(version) AS version FROM schema_migrations'))[0]?.version ?? 0
 

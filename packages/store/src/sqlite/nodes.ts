@@ -1,59 +1,56 @@
 /** The port of nodes and join tokens. */
-import type { Facts, NodeId, NodeRecord } from '@lichen/core'
+import type { Facts, NodeId } from '@lichen/core'
 import type { JoinTokenRecord, NodeStore } from '../ports/node-store.js'
+import { listConditional, mergeChanges, unknownFacts, type MergedChange, type NodeChange } from '../rules/node-rules.js'
 import { admitNode } from './admission.js'
 import type { Connection } from './connection.js'
 import { buildSingleWrite } from './single-write.js'
 import type { WriteKind, Writer } from './writer.js'
 
-type NodeChange = Parameters<NodeStore['updateNodes']>[0][number]
+type StoredNode = Awaited<ReturnType<NodeStore['listNodes']>>[number]
 
 interface NodeRow {
   readonly id: NodeId
   readonly labels: string
   readonly facts: string | null
-  readonly state: NodeRecord['state']
+  readonly state: StoredNode['state']
   readonly cordoned: number
   readonly agentVersion: string
   readonly keyDigest: string
   readonly joinedAt: number
   readonly lastSeenAt: number
+  readonly engine: string | null
 }
 
-/** What stands for the facts of a node that joined and has not connected yet: nothing is known of it, and no selector of facts should match. */
-const unknownFacts = (node: NodeId): Facts => ({
-  hostname: node, address: '', addresses: [], os: { id: '', version: '', codename: '', prettyName: '' }, kernel: '', architecture: '', cpus: 0, memoryBytes: 0,
-  diskFreeBytes: 0, bootId: '', virtualization: '', cgroupVersion: 0, packageManager: 'none', init: 'other',
-})
-
-const decodeNode = (row: NodeRow): NodeRecord & { readonly keyDigest: string } => ({
+const decodeNode = (row: NodeRow): StoredNode => ({
   ...row,
   labels: JSON.parse(row.labels) as Record<string, string>,
   facts: row.facts === null ? unknownFacts(row.id) : (JSON.parse(row.facts) as Facts),
   cordoned: row.cordoned === 1,
 })
 
-/** One change for each node: of two changes of one field, the later one. */
-function mergeChanges(changes: readonly NodeChange[]): NodeChange[] {
-  const merged = new Map<NodeId, NodeChange>()
-  for (const change of changes) {
-    const before = merged.get(change.node)
-    merged.set(change.node, before ? { ...before, ...change, seenAt: Math.max(before.seenAt, change.seenAt) } : change)
-  }
-  return [...merged.values()]
+async function readEngines(connection: Connection, nodes: readonly NodeId[]): Promise<ReadonlyMap<string, string | null>> {
+  if (nodes.length === 0) return new Map()
+  const rows = await connection.all<{ id: string; engine: string | null }>('SELECT id, engine FROM nodes WHERE id IN (SELECT value FROM json_each(?))', JSON.stringify(nodes))
+  return new Map(rows.map((row) => [row.id, row.engine]))
 }
+
+const encodeChange = ({ node, facts, state, agentVersion, seenAt, engine }: MergedChange): unknown[] => [
+  node, facts === undefined ? null : JSON.stringify(facts), state ?? null, agentVersion ?? null, seenAt, engine === undefined ? 0 : 1, engine ?? null,
+]
 
 const updateNodes: WriteKind<readonly NodeChange[], void> = {
   name: 'updating nodes',
   weigh: (changes) => changes.length * 512,
   async apply(connection, jobs) {
-    const changes = mergeChanges(jobs.flat())
+    const changes = jobs.flat()
+    const merged = mergeChanges(changes, await readEngines(connection, listConditional(changes)))
     await connection.run(
-      `UPDATE nodes SET facts = coalesce(change.facts, nodes.facts), state = coalesce(change.state, nodes.state),
-         agent_version = coalesce(change.agent_version, nodes.agent_version), last_seen_at = max(nodes.last_seen_at, change.seen_at)
-       FROM (SELECT value ->> 0 AS id, value ->> 1 AS facts, value ->> 2 AS state, value ->> 3 AS agent_version, value ->> 4 AS seen_at FROM json_each(?)) AS change
+      `UPDATE nodes SET facts = coalesce(change.facts, nodes.facts), state = coalesce(change.state, nodes.state), agent_version = coalesce(change.agent_version, nodes.agent_version),
+         last_seen_at = max(nodes.last_seen_at, change.seen_at), engine = CASE WHEN change.is_moved THEN change.engine ELSE nodes.engine END
+       FROM (SELECT value ->> 0 AS id, value ->> 1 AS facts, value ->> 2 AS state, value ->> 3 AS agent_version, value ->> 4 AS seen_at, value ->> 5 AS is_moved, value ->> 6 AS engine FROM json_each(?)) AS change
        WHERE nodes.id = change.id`,
-      JSON.stringify(changes.map((change) => [change.node, change.facts === undefined ? null : JSON.stringify(change.facts), change.state ?? null, change.agentVersion ?? null, change.seenAt])),
+      JSON.stringify(merged.map(encodeChange)),
     )
     return jobs.map(() => undefined)
   },
@@ -88,9 +85,9 @@ async function listJoinTokens(reader: Connection): Promise<readonly JoinTokenRec
   return rows.map((row) => ({ ...row, labels: JSON.parse(row.labels) as Record<string, string> }))
 }
 
-async function listNodes(reader: Connection): Promise<readonly (NodeRecord & { readonly keyDigest: string })[]> {
+async function listNodes(reader: Connection): Promise<readonly StoredNode[]> {
   const rows = await reader.all<NodeRow>(
-    `SELECT id, labels, facts, state, cordoned, agent_version AS agentVersion, key_digest AS keyDigest, joined_at AS joinedAt, last_seen_at AS lastSeenAt
+    `SELECT id, labels, facts, state, cordoned, agent_version AS agentVersion, key_digest AS keyDigest, joined_at AS joinedAt, last_seen_at AS lastSeenAt, engine
      FROM nodes ORDER BY id`,
   )
   return rows.map(decodeNode)

@@ -1,11 +1,8 @@
 /** The outbox: bells that the broker has not confirmed yet. */
-import { taskId, type TaskId } from '@lichen/core'
+import { taskId } from '@lichen/core'
 import type { OutboxRow, OutboxStore } from '../ports/task-store.js'
 import type { Connection } from './connection.js'
 import type { WriteKind, Writer } from './writer.js'
-
-/** Body of the message that says "look at this task". */
-export const buildBell = (task: TaskId): string => JSON.stringify({ v: 1, task })
 
 const deleteRows: WriteKind<readonly number[], void> = {
   name: 'emptying the outbox',

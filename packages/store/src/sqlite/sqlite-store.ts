@@ -6,16 +6,17 @@
  */
 import { open } from 'node:fs/promises'
 import type { Store } from '../store.js'
+import { silentLog, type StoreLog } from '../store-log.js'
+import { openWatchers } from '../watch.js'
 import { openConnection, waitForLock, type Bindable, type Connection } from './connection.js'
+import { openEngines } from './engines.js'
 import { explainFailure } from './failure.js'
 import { openLogs } from './logs.js'
 import { migrate } from './migrate.js'
 import { openNodes } from './nodes.js'
 import { openOutbox } from './outbox.js'
 import { openSecrets } from './secrets.js'
-import { silentLog, type StoreLog } from './store-log.js'
 import { openTasks } from './tasks.js'
-import { openWatchers } from './watch.js'
 import { startWriter } from './writer.js'
 
 export interface SqliteStoreOptions {
@@ -83,6 +84,19 @@ function explainReads(connection: Connection, path: string, busyTimeoutMs: numbe
   return { ...connection, all }
 }
 
+/** Asks whether another process committed since it was asked last; SQLite does not tell what, so all tasks may have moved then. */
+function buildForeignCheck(writing: Connection): (tasks: readonly string[]) => Promise<readonly string[]> {
+  let last: number | undefined
+  return async (tasks) => {
+    // Asked on the writing connection, because its number stays the same when this process commits (https://sqlite.org/pragma.html#pragma_data_version).
+    const [row] = await writing.all<{ data_version: number }>('PRAGMA data_version')
+    // The first number counts as a move: what was committed between the listener's last read and this poll must not be missed.
+    const isMoved = row?.data_version !== last
+    last = row?.data_version
+    return isMoved ? tasks : []
+  }
+}
+
 /**
  * An open store over the SQLite file at `path`, made when missing and brought up to date.
  * @throws STORE_SCHEMA when a newer Lichen wrote it, STORE_UNAVAILABLE when it cannot be opened or another process holds its lock for longer than the limit
@@ -97,8 +111,7 @@ export async function openSqliteStore({ path, log = silentLog, busyTimeoutMs = 5
   } catch (error) {
     throw explainFailure(error, `opening ${path}`)
   }
-  // Asked on the writing connection, because its number stays the same when this process commits (https://sqlite.org/pragma.html#pragma_data_version).
-  const watchers = openWatchers(async () => (await writing.all<{ data_version: number }>('PRAGMA data_version'))[0]?.data_version ?? 0, log)
+  const watchers = openWatchers(buildForeignCheck(writing), log)
   const writer = startWriter({ connection: writing, busyTimeoutMs, log, committed: (tasks) => watchers.wake(tasks) })
   let closed: Promise<void> | undefined
 
@@ -113,6 +126,7 @@ export async function openSqliteStore({ path, log = silentLog, busyTimeoutMs = 5
     tasks: openTasks(reading, writer),
     outbox: openOutbox(reading, writer),
     nodes: openNodes(reading, writer),
+    engines: openEngines(reading, writer),
     logs: openLogs(reading, writer),
     secrets: openSecrets(reading, writer),
     watchTask: (task, listener) => watchers.watch(task, listener),

@@ -1,44 +1,25 @@
 /** Leases: which engine drives a task, until when, and the epoch that proves it. They stand on the row of the task, so that an append reads both at once. */
 import type { TaskId } from '@lichen/core'
-import type { Lease } from '../ports/task-store.js'
+import type { EngineIdentity, Lease } from '../ports/task-store.js'
+import { buildRounds, type Claim } from '../rules/claim-rounds.js'
 import type { Connection } from './connection.js'
 import type { WriteKind } from './writer.js'
 
-export interface Claim {
-  readonly task: TaskId
-  readonly engine: string
-  readonly now: number
-  readonly until: number
-}
-
-// The epoch grows with every owner that was not the last one, and with every owner after a release.
+// The epoch stays for the very instance that has the lease; everybody else gets a higher one, also after a release.
 const claimSql = `
   UPDATE tasks SET
-    lease_epoch = CASE WHEN tasks.lease_owner IS claim.engine THEN lease_epoch ELSE lease_epoch + 1 END,
+    lease_epoch = CASE WHEN tasks.lease_owner IS claim.engine AND tasks.lease_instance IS claim.instance THEN lease_epoch ELSE lease_epoch + 1 END,
     lease_owner = claim.engine,
+    lease_instance = claim.instance,
     lease_until = claim.until
-  FROM (SELECT value ->> 0 AS id, value ->> 1 AS engine, value ->> 2 AS now, value ->> 3 AS until FROM json_each(?)) AS claim
+  FROM (SELECT value ->> 0 AS id, value ->> 1 AS engine, value ->> 2 AS instance, value ->> 3 AS now, value ->> 4 AS until FROM json_each(?)) AS claim
   WHERE tasks.id = claim.id AND (tasks.lease_owner IS NULL OR tasks.lease_owner = claim.engine OR tasks.lease_until <= claim.now)
   RETURNING id, lease_epoch AS epoch`
 
 /** Claims of different tasks, in one statement: lease by task, for those that got it. */
 async function claimDistinct(connection: Connection, claims: readonly Claim[]): Promise<Map<string, number>> {
-  const rows = await connection.all<{ id: string; epoch: number }>(claimSql, JSON.stringify(claims.map((claim) => [claim.task, claim.engine, claim.now, claim.until])))
+  const rows = await connection.all<{ id: string; epoch: number }>(claimSql, JSON.stringify(claims.map((claim) => [claim.task, claim.engine.name, claim.engine.instance, claim.now, claim.until])))
   return new Map(rows.map((row) => [row.id, row.epoch]))
-}
-
-/** Splits claims so that no round has two of one task: within a group the first one wins, as if they came one after the other. */
-function buildRounds(claims: readonly Claim[]): Claim[][] {
-  const rounds: Claim[][] = []
-  const seen = new Map<string, number>()
-  for (const claim of claims) {
-    const round = seen.get(claim.task) ?? 0
-    seen.set(claim.task, round + 1)
-    const members = rounds[round]
-    if (members) members.push(claim)
-    else rounds.push([claim])
-  }
-  return rounds
 }
 
 /** Writes `TaskStore.claim`. */
@@ -59,7 +40,7 @@ export const claimTasks: WriteKind<Claim, Lease | undefined> = {
 }
 
 export interface Renewal {
-  readonly engine: string
+  readonly engine: EngineIdentity
   readonly tasks: readonly TaskId[]
   readonly until: number
 }
@@ -72,8 +53,8 @@ export const renewLeases: WriteKind<Renewal, ReadonlyMap<TaskId, number>> = {
     const answers: ReadonlyMap<TaskId, number>[] = []
     for (const job of jobs) {
       const rows = await connection.all<{ id: TaskId; seq: number }>(
-        'UPDATE tasks SET lease_until = max(lease_until, ?) WHERE id IN (SELECT value FROM json_each(?)) AND lease_owner = ? RETURNING id, seq',
-        job.until, JSON.stringify(job.tasks), job.engine,
+        'UPDATE tasks SET lease_until = max(lease_until, ?) WHERE id IN (SELECT value FROM json_each(?)) AND lease_owner = ? AND lease_instance = ? RETURNING id, seq',
+        job.until, JSON.stringify(job.tasks), job.engine.name, job.engine.instance,
       )
       answers.push(new Map(rows.map((row) => [row.id, row.seq])))
     }
@@ -82,14 +63,15 @@ export const renewLeases: WriteKind<Renewal, ReadonlyMap<TaskId, number>> = {
 }
 
 /** Writes `TaskStore.release`. */
-export const releaseTasks: WriteKind<{ readonly task: TaskId; readonly engine: string }, void> = {
+export const releaseTasks: WriteKind<{ readonly task: TaskId; readonly engine: EngineIdentity }, void> = {
   name: 'releasing a task',
   weigh: () => 128,
   async apply(connection, jobs) {
     await connection.run(
-      `UPDATE tasks SET lease_owner = NULL, lease_until = 0
-       FROM (SELECT DISTINCT value ->> 0 AS id, value ->> 1 AS engine FROM json_each(?)) AS given WHERE tasks.id = given.id AND tasks.lease_owner = given.engine`,
-      JSON.stringify(jobs.map((job) => [job.task, job.engine])),
+      `UPDATE tasks SET lease_owner = NULL, lease_instance = NULL, lease_until = 0
+       FROM (SELECT DISTINCT value ->> 0 AS id, value ->> 1 AS engine, value ->> 2 AS instance FROM json_each(?)) AS given
+       WHERE tasks.id = given.id AND tasks.lease_owner = given.engine AND tasks.lease_instance = given.instance`,
+      JSON.stringify(jobs.map((job) => [job.task, job.engine.name, job.engine.instance])),
     )
     return jobs.map(() => undefined)
   },

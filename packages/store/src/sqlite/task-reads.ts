@@ -1,6 +1,6 @@
 /** Reading tasks: rows, documents, events. */
 import type { ActionGraph, RecordedEvent, TaskId } from '@lichen/core'
-import type { TaskStore, TaskSummary } from '../ports/task-store.js'
+import type { AppliedAction, TaskStore, TaskSummary } from '../ports/task-store.js'
 import type { Bindable, Connection } from './connection.js'
 
 interface SummaryRow {
@@ -57,6 +57,7 @@ export async function listTasks(reader: Connection, query: Parameters<TaskStore[
   restrict('project = ?', query.project)
   restrict('deployment = ?', query.deployment)
   restrict('state = ?', query.state)
+  restrict('outcome = ?', query.outcome)
   const where = conditions.length > 0 ? `WHERE ${conditions.join(' AND ')}` : ''
   const rows = await reader.all<SummaryRow>(`SELECT ${summaryColumns} FROM tasks ${where} ORDER BY id DESC LIMIT ?`, ...values, query.limit)
   return rows.map(decodeSummary)
@@ -84,6 +85,21 @@ export async function readEvents(reader: Connection, task: TaskId, afterSeq: num
     if (page.count < wanted) break
   }
   return all
+}
+
+/** Names of those who hold the leases. */
+export async function readOwners(reader: Connection, tasks: readonly TaskId[]): Promise<ReadonlyMap<TaskId, string>> {
+  const rows = await reader.all<{ id: TaskId; owner: string }>(
+    'SELECT id, lease_owner AS owner FROM tasks WHERE id IN (SELECT value FROM json_each(?)) AND lease_owner IS NOT NULL',
+    JSON.stringify(tasks),
+  )
+  return new Map(rows.map((row) => [row.id, row.owner]))
+}
+
+/** What is applied of the deployment. */
+export async function readApplied(reader: Connection, project: string, deployment: string): Promise<readonly AppliedAction[]> {
+  const rows = await reader.all<Omit<AppliedAction, 'outputs'> & { readonly outputs: string }>('SELECT action, node, key, task, outputs FROM applied WHERE project = ? AND deployment = ?', project, deployment)
+  return rows.map((row) => ({ ...row, outputs: JSON.parse(row.outputs) as Record<string, string> }))
 }
 
 /** Placement of the newest apply task of the deployment that got as far as being planned. */

@@ -4,7 +4,7 @@ import type { Connection } from './connection.js'
 import { appendEvents } from './task-append.js'
 import { createTasks } from './task-create.js'
 import { claimTasks, releaseTasks, renewLeases } from './task-leases.js'
-import { findIdempotencyKey, listTasks, listUnowned, readEvents, readPlacement, readSummary, readTask } from './task-reads.js'
+import { findIdempotencyKey, listTasks, listUnowned, readApplied, readEvents, readOwners, readPlacement, readSummary, readTask } from './task-reads.js'
 import type { Writer } from './writer.js'
 
 /** Tasks, their events and leases. */
@@ -20,6 +20,8 @@ export function openTasks(reader: Connection, writer: Writer): TaskStore {
     claim: (task, engine, now, ttlMs) => writer.submit(claimTasks, { task, engine, now, until: now + ttlMs }),
     renew: async (engine, tasks, now, ttlMs) => (tasks.length === 0 ? new Map() : writer.submit(renewLeases, { engine, tasks, until: now + ttlMs })),
     release: (task, engine) => writer.submit(releaseTasks, { task, engine }),
+    readOwners: async (tasks) => (tasks.length === 0 ? new Map() : readOwners(reader, tasks)),
+    readApplied: (project, deployment) => readApplied(reader, project, deployment),
     readPlacement: (project, deployment) => readPlacement(reader, project, deployment),
     listUnowned: (now, limit) => listUnowned(reader, now, limit),
   }

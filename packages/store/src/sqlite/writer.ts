@@ -9,7 +9,7 @@
 import { LichenError } from '@lichen/core'
 import { waitForLock, type Connection } from './connection.js'
 import { explainFailure, isFaultOfWrite } from './failure.js'
-import type { StoreLog } from './store-log.js'
+import type { StoreLog } from '../store-log.js'
 
 /** One kind of write: how many jobs of it become few statements. */
 export interface WriteKind<Job, Answer> {

@@ -1,4 +1,4 @@
-import type { Migration } from './migration.js'
+import type { Migration } from '../../migration.js'
 
 /**
  * Tasks with their documents, events and outbox; leases on the row of the task; nodes and join tokens; task logs; sealed values, API tokens, audit.

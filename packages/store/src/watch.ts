@@ -1,6 +1,6 @@
 /**
  * Wakes those who follow a task. Owns the listeners and one timer. Commits of this process wake the listeners of the tasks they touched at
- * once; commits of other processes cannot be told apart by task, so they wake everyone.
+ * once; commits of other processes are asked for while somebody watches, and may be told sooner by whoever hears of them.
  * Invariants: (1) the timer runs only while somebody watches and never keeps the process alive; (2) a listener that throws does not
  * keep others from being woken; (3) after `close` nobody is called.
  */
@@ -10,19 +10,18 @@ export interface Watchers {
   /** Calls `listener` after commits that touched the task. Gives back the unsubscribe function; calling it twice is fine. */
   watch(task: string, listener: () => void): () => void
   /** Wakes the listeners of these tasks. */
-  wake(tasks: ReadonlySet<string>): void
+  wake(tasks: Iterable<string>): void
   close(): void
 }
 
 // How soon a tail sees what another process wrote: half as much doubles an idle server's wake-ups, twice as much is felt by a person who follows a log.
 const pollMs = 250
 
-/** Watchers that ask `readForeignVersion` for a number that changes when another process committed. */
-export function openWatchers(readForeignVersion: () => Promise<number>, log: StoreLog): Watchers {
+/** Watchers that ask `findMoved`, of the tasks that somebody watches, which ones may have been written by others since it was asked last; a task that is new to it counts as moved. */
+export function openWatchers(findMoved: (tasks: readonly string[]) => Promise<Iterable<string>>, log: StoreLog): Watchers {
   const listeners = new Map<string, Set<() => void>>()
   let timer: NodeJS.Timeout | undefined
   let isPolling = false
-  let lastVersion: number | undefined
 
   function call(listener: () => void): void {
     try {
@@ -32,14 +31,15 @@ export function openWatchers(readForeignVersion: () => Promise<number>, log: Sto
     }
   }
 
+  function wake(tasks: Iterable<string>): void {
+    if (listeners.size === 0) return
+    for (const task of tasks) for (const listener of [...(listeners.get(task) ?? [])]) call(listener)
+  }
+
   async function poll(): Promise<void> {
     isPolling = true
     try {
-      const version = await readForeignVersion()
-      // The first number counts as a move: what was committed between the listener's last read and this poll must not be missed.
-      const isMoved = version !== lastVersion
-      lastVersion = version
-      if (isMoved) for (const ofTask of [...listeners.values()]) for (const listener of [...ofTask]) call(listener)
+      wake(await findMoved([...listeners.keys()]))
     } catch (error) {
       log.warn({ err: error }, 'cannot see whether another process wrote; trying again')
     }
@@ -73,10 +73,7 @@ export function openWatchers(readForeignVersion: () => Promise<number>, log: Sto
       if (timer === undefined && !isPolling) void poll()
       return () => unwatch(task, ofTask, own)
     },
-    wake(tasks) {
-      if (listeners.size === 0) return
-      for (const task of tasks) for (const listener of [...(listeners.get(task) ?? [])]) call(listener)
-    },
+    wake,
     close() {
       clearTimeout(timer)
       timer = undefined
