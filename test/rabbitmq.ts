@@ -1,163 +1,102 @@
 /**
- * A private RabbitMQ for tests: own node name, ports, epmd, cookie and data in a temporary directory. It is the distribution's server, run as the
- * current user; one that runs already is neither used nor touched. Processes are ended by their ids alone.
+ * A private RabbitMQ for tests, one node or a cluster: own node names, ports, epmd, cookie and data in a temporary directory. It is the distribution's server,
+ * run as the current user; one that runs already is neither used nor touched.
  */
-import { spawn, spawnSync, type ChildProcess } from 'node:child_process'
-import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { randomUUID } from 'node:crypto'
+import { mkdtempSync, rmSync } from 'node:fs'
 import { createServer } from 'node:net'
 import { tmpdir } from 'node:os'
-import { dirname, join, resolve } from 'node:path'
-import { connect } from 'amqplib'
+import { join, resolve } from 'node:path'
 import type { Test } from 'tap'
+import { buildNodeName, findRabbitServer, openRabbitNode, startEpmd, stopChild, type RabbitNode, type RabbitNodeOptions } from './rabbitmq-node.js'
 
-export interface PrivateRabbit {
+export interface RabbitCluster {
+  readonly nodes: readonly RabbitNode[]
+  /** All nodes, with commas between them. */
   readonly url: string
-  /** `SIGTERM` lets it finish, `SIGKILL` is a crash. Resolves when the process is gone. */
-  stop(signal?: 'SIGTERM' | 'SIGKILL'): Promise<void>
-  /** Starts it again on its ports and data; resolves when it answers. */
-  start(): Promise<void>
-  /** Runs rabbitmqctl against it and gives back its output. Takes some seconds. */
-  control(...args: readonly string[]): string
+  /** Cuts this node off from the others (both ways, noticed at once), until the returned function is called. Clients reach it still. Takes some seconds. */
+  isolate(node: RabbitNode): Promise<() => Promise<void>>
 }
 
-interface Ports {
-  readonly amqp: number
-  readonly distribution: number
-  readonly epmd: number
+export interface RabbitOptions {
+  /** See RabbitNodeOptions. */
+  readonly netTickS?: number
+  readonly partitionHandling?: 'autoheal' | 'pause_minority'
+  readonly tls?: NonNullable<RabbitNodeOptions['tls']>
 }
 
 const script = resolve(import.meta.dirname, '../scripts/install-rabbitmq.mjs')
-
-/** Path of the server program, installed first when this is root; or why there is none. */
-function findServer(): { readonly server: string } | { readonly missing: string } {
-  const found = spawnSync(process.execPath, [script], { encoding: 'utf8' })
-  return found.status === 0 ? { server: found.stdout.trim() } : { missing: found.stderr.trim() || String(found.error) }
-}
+const address = '127.0.0.1'
 
 function freePort(): Promise<number> {
   return new Promise((resolvePort, reject) => {
     const server = createServer()
     server.on('error', reject)
-    server.listen(0, '127.0.0.1', () => {
+    server.listen(0, address, () => {
       const { port } = server.address() as { port: number }
       server.close(() => resolvePort(port))
     })
   })
 }
 
-function writeConfiguration(directory: string, ports: Ports): void {
-  writeFileSync(join(directory, 'rabbitmq.conf'), [
-    `listeners.tcp.1 = 127.0.0.1:${ports.amqp}`,
-    'log.console = true',
-    'log.console.level = warning',
-    'log.file = false',
-    'disk_free_limit.absolute = 50MB',
-    'raft.wal_max_size_bytes = 16777216',
-    '',
-  ].join('\n'))
-  writeFileSync(join(directory, 'plugins'), '[].\n')
-}
-
-function buildEnvironment(directory: string, ports: Ports): NodeJS.ProcessEnv {
-  return {
-    PATH: process.env.PATH,
-    HOME: directory,
-    LANG: 'C.UTF-8',
-    ERL_EPMD_PORT: String(ports.epmd),
-    ERL_EPMD_ADDRESS: '127.0.0.1',
-    RABBITMQ_NODENAME: `lichen-test-${ports.amqp}@localhost`,
-    RABBITMQ_DIST_PORT: String(ports.distribution),
-    RABBITMQ_CONF_ENV_FILE: join(directory, 'none.conf'),
-    RABBITMQ_CONFIG_FILE: join(directory, 'rabbitmq.conf'),
-    RABBITMQ_ENABLED_PLUGINS_FILE: join(directory, 'plugins'),
-    RABBITMQ_MNESIA_BASE: join(directory, 'data'),
-    RABBITMQ_LOG_BASE: join(directory, 'log'),
-    RABBITMQ_GENERATED_CONFIG_DIR: join(directory, 'generated'),
-    RABBITMQ_PID_FILE: join(directory, 'pid'),
-    // "Allow input" makes the script become the Erlang machine instead of waiting for it, so that the child's id is the broker's; -noinput takes the input away again.
-    RABBITMQ_ALLOW_INPUT: 'true',
-    RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS: '-noinput -start_epmd false -kernel inet_dist_use_interface {127,0,0,1}',
-  }
-}
-
-const isRunning = (child: ChildProcess): boolean => child.exitCode === null && child.signalCode === null
-
-function ended(child: ChildProcess): Promise<void> {
-  return new Promise((done) => {
-    if (!isRunning(child)) done()
-    else child.once('exit', () => done())
-  })
-}
-
-async function stopChild(child: ChildProcess | undefined, signal: NodeJS.Signals): Promise<void> {
-  if (child === undefined || !isRunning(child)) return
-  child.kill(signal)
-  const timer = setTimeout(() => child.kill('SIGKILL'), 20_000)
-  await ended(child)
-  clearTimeout(timer)
-}
-
-const readyTimeoutMs = 90_000
-
-async function waitUntilReady(url: string, child: ChildProcess, logFile: string): Promise<void> {
-  const until = Date.now() + readyTimeoutMs
-  for (;;) {
-    try {
-      const connection = await connect(url, { timeout: 2_000 })
-      await connection.close()
-      return
-    } catch (error) {
-      if (!isRunning(child) || Date.now() > until) {
-        const reason = isRunning(child) ? `not ready within ${readyTimeoutMs} ms` : `it ended (${child.exitCode ?? child.signalCode})`
-        throw new Error(`the private RabbitMQ did not start: ${reason}; ${error instanceof Error ? error.message : String(error)}\n${readFileSync(logFile, 'utf8').slice(-4_000)}`)
-      }
-      await new Promise((resume) => setTimeout(resume, 50))
-    }
-  }
-}
-
-async function startPrivateRabbit(t: Test, server: string): Promise<PrivateRabbit> {
-  const directory = mkdtempSync(join(tmpdir(), 'lichen-rabbitmq-'))
-  const ports: Ports = { amqp: await freePort(), distribution: await freePort(), epmd: await freePort() }
-  const url = `amqp://guest:guest@127.0.0.1:${ports.amqp}`
-  const environment = buildEnvironment(directory, ports)
-  const logFile = join(directory, 'output')
-  writeConfiguration(directory, ports)
-  writeFileSync(logFile, '')
-  const epmd = spawn('epmd', ['-port', String(ports.epmd), '-address', '127.0.0.1'], { env: environment, stdio: 'ignore' })
-  let broker: ChildProcess | undefined
-
-  async function start(): Promise<void> {
-    const child = spawn('/bin/sh', ['-c', 'exec "$0" >>"$1" 2>&1', server, logFile], { env: environment, stdio: 'ignore', cwd: directory })
-    broker = child
-    await waitUntilReady(url, child, logFile)
-  }
-
-  t.teardown(async () => {
-    await stopChild(broker, 'SIGKILL')
-    await stopChild(epmd, 'SIGTERM')
-    rmSync(directory, { recursive: true, force: true })
-  })
-  await start()
-  return {
-    url,
-    start,
-    stop: (signal = 'SIGTERM') => stopChild(broker, signal),
-    control(...args) {
-      const result = spawnSync(join(dirname(server), 'rabbitmqctl'), args, { env: environment, encoding: 'utf8' })
-      if (result.status !== 0) throw new Error(`rabbitmqctl ${args.join(' ')}: ${result.stderr || result.stdout}`)
-      return result.stdout
-    },
-  }
-}
-
-/**
- * A private RabbitMQ that answers; it goes away with the test. Undefined, with the test skipped, when there is none to run; in CI (`CI=true`) that fails.
- */
-export async function startRabbit(t: Test): Promise<PrivateRabbit | undefined> {
-  const found = findServer()
-  if ('server' in found) return startPrivateRabbit(t, found.server)
+/** Undefined, with the test skipped, when there is no server to run; in CI (`CI=true`) that fails. */
+function findServer(t: Test): string | undefined {
+  const found = findRabbitServer(script)
+  if ('server' in found) return found.server
   if (process.env.CI === 'true') throw new Error(found.missing)
   t.pass('a private RabbitMQ', { skip: found.missing })
   return undefined
+}
+
+/** Nodes on the loopback address that share an epmd, not started yet. They go away with the test. */
+async function openNodes(t: Test, server: string, count: number, options: RabbitOptions): Promise<{ readonly nodes: RabbitNode[]; readonly cookie: string }> {
+  const directory = mkdtempSync(join(tmpdir(), 'lichen-rabbitmq-'))
+  const cookie = randomUUID()
+  const epmd = await freePort()
+  const names = Array.from({ length: count }, (_, index) => `lichen-test-${epmd}-${index + 1}`)
+  const settings: RabbitNodeOptions[] = []
+  for (const name of names) {
+    const ports = { amqp: await freePort(), distribution: await freePort(), epmd, ...(options.tls ? { tls: await freePort() } : {}) }
+    settings.push({ directory: join(directory, name), name, address, ports, cookie, cluster: names.map((one) => buildNodeName({ name: one, address })), ...options })
+  }
+  const nodes = settings.map((one) => openRabbitNode(one, server))
+  const epmdProcess = startEpmd(settings[0] as RabbitNodeOptions)
+  t.teardown(async () => {
+    await Promise.all(nodes.map((node) => node.stop('SIGKILL')))
+    await stopChild(epmdProcess, 'SIGTERM')
+    rmSync(directory, { recursive: true, force: true })
+  })
+  return { nodes, cookie }
+}
+
+/** A private RabbitMQ that answers; it goes away with the test. Undefined, with the test skipped, when there is none to run; in CI (`CI=true`) that fails. */
+export async function startRabbit(t: Test, options: RabbitOptions = {}): Promise<RabbitNode | undefined> {
+  const server = findServer(t)
+  if (server === undefined) return undefined
+  const { nodes } = await openNodes(t, server, 1, options)
+  const [node] = nodes as [RabbitNode]
+  await node.start()
+  return node
+}
+
+/**
+ * A cluster of this many nodes, all there; otherwise like `startRabbit`. Mind with RabbitMQ 3.10: a quorum queue that was declared less than a second or two before a SIGKILL may never have
+ * a leader again; and while a node is frozen and the others have not noticed (`netTickS`), nothing can be declared anywhere.
+ */
+export async function startRabbitCluster(t: Test, count: number, options: RabbitOptions = {}): Promise<RabbitCluster | undefined> {
+  const server = findServer(t)
+  if (server === undefined) return undefined
+  const { nodes, cookie } = await openNodes(t, server, count, options)
+  await Promise.all(nodes.map((node) => node.start()))
+  const others = (node: RabbitNode): readonly RabbitNode[] => nodes.filter((one) => one !== node)
+  return {
+    nodes,
+    url: nodes.map((node) => node.url).join(','),
+    async isolate(node) {
+      // A wrong cookie for the others is refused at each try to connect, whichever side tries.
+      const evaluate = (secret: string, after: string) => node.control('eval', `${others(node).map(({ nodeName }) => `erlang:set_cookie('${nodeName}', '${secret}')`).join(', ')}, ${others(node).map(({ nodeName }) => `${after}('${nodeName}')`).join(', ')}.`)
+      await evaluate('none', 'erlang:disconnect_node')
+      return async () => void (await evaluate(cookie, 'net_kernel:connect_node'))
+    },
+  }
 }

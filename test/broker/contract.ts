@@ -1,6 +1,7 @@
 import type { Test } from 'tap'
 import type { Broker, Message, Verdict } from '@lichen/broker'
 import { eventually } from '../eventually.js'
+import { testMailboxes } from './mailbox-contract.js'
 
 export interface BrokerLimits {
   readonly deliveryLimit: number
@@ -150,6 +151,7 @@ export function testBroker(t: Test, open: OpenBroker): void {
     await broker.publish('tasks', makeMessages(5))
     await eventually(t, 'all died', async () => (await broker.listDeadLetters(10)).length === 5)
     await stop()
+    t.match(await broker.readDeadLetter('m-2'), { id: 'm-2', queue: 'tasks', body: makeMessages(5)[2]?.body, reason: 'not now', diedAt: Number })
     t.equal(await broker.replayDeadLetter('m-2'), true)
     const received: Message[] = []
     await broker.consume('tasks', 1, async (message) => (received.push(message), ack))
@@ -158,6 +160,7 @@ export function testBroker(t: Test, open: OpenBroker): void {
     t.same((await broker.listDeadLetters(10)).map((letter) => letter.id), ['m-0', 'm-1', 'm-3', 'm-4'])
     t.equal(await broker.replayDeadLetter('m-2'), false, 'it is not there any more')
     t.equal(await broker.replayDeadLetter('never-seen'), false)
+    t.equal(await broker.readDeadLetter('m-2'), undefined)
   })
 
   t.test('stopping a consumer waits for its running receivers, and the queue keeps the rest', async (t) => {
@@ -204,4 +207,6 @@ export function testBroker(t: Test, open: OpenBroker): void {
     t.equal(broker.isConnected(), false)
     await t.rejects(broker.publish('tasks', makeMessages(1)), { code: 'BROKER_UNAVAILABLE' })
   })
+
+  testMailboxes(t, (t) => openFor(t, open))
 }

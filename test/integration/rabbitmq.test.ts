@@ -1,12 +1,14 @@
 import { spawn } from 'node:child_process'
 import { once } from 'node:events'
-import { resolve } from 'node:path'
+import { rmSync } from 'node:fs'
+import { join, resolve } from 'node:path'
 import { connect } from 'amqplib'
 import t, { type Test } from 'tap'
 import { openRabbitBroker, type Broker, type Message } from '@lichen/broker'
 import { testBroker } from '../broker/contract.js'
 import { eventually } from '../eventually.js'
-import { startRabbit, type PrivateRabbit } from '../rabbitmq.js'
+import { startRabbit } from '../rabbitmq.js'
+import type { RabbitNode } from '../rabbitmq-node.js'
 
 let lastPrefix = 0
 const makePrefix = (): string => `lichen-test-${(lastPrefix += 1)}`
@@ -32,7 +34,7 @@ async function withChannel<T>(url: string, work: (channel: Awaited<ReturnType<Aw
   }
 }
 
-function testTopology(t: Test, rabbit: PrivateRabbit): void {
+function testTopology(t: Test, rabbit: RabbitNode): void {
   t.test('a message that no queue takes is refused as unroutable, and the next try finds the queue made again', async (t) => {
     const prefix = makePrefix()
     const broker = await openFor(t, rabbit.url, { prefix })
@@ -90,7 +92,7 @@ function testTopology(t: Test, rabbit: PrivateRabbit): void {
   })
 }
 
-function testRefusals(t: Test, rabbit: PrivateRabbit): void {
+function testRefusals(t: Test, rabbit: RabbitNode): void {
   t.test('a URL that is not one of AMQP is refused without showing the password', async (t) => {
     const error = await openRabbitBroker({ url: 'http://user:secret@host' }).then(() => undefined, (reason: Error) => reason)
     t.match(error, { code: 'BROKER_BAD_URL' })
@@ -119,8 +121,8 @@ function testRefusals(t: Test, rabbit: PrivateRabbit): void {
     const broker = await openFor(t, rabbit.url)
     const received: string[] = []
     await broker.publish('tasks', makeMessages(3))
-    rabbit.control('set_vm_memory_high_watermark', 'absolute', '1MB')
-    t.teardown(() => rabbit.control('set_vm_memory_high_watermark', '0.4'))
+    await rabbit.control('set_vm_memory_high_watermark', 'absolute', '1MB')
+    t.teardown(() => rabbit.control('set_vm_memory_high_watermark', '0.4').then(() => undefined))
     // RabbitMQ tells a connection that it is blocked when it publishes.
     await eventually(t, 'publishing is refused', () => broker.publish('tasks', makeMessages(1, 100)).then(() => false, (error: { code: string }) => error.code === 'BROKER_UNAVAILABLE'), { timeoutMs: 20_000 })
     t.equal(broker.isConnected(), false)
@@ -129,7 +131,7 @@ function testRefusals(t: Test, rabbit: PrivateRabbit): void {
     t.ok(Date.now() - startedAt < 1_000, 'at once')
     await broker.consume('tasks', 1, async (message) => (received.push(message.id), { verdict: 'ack' }))
     await eventually(t, 'messages are consumed meanwhile', () => ['m-0', 'm-1', 'm-2'].every((id) => received.includes(id)))
-    rabbit.control('set_vm_memory_high_watermark', '0.4')
+    await rabbit.control('set_vm_memory_high_watermark', '0.4')
     await eventually(t, 'publishing works again', () => broker.publish('tasks', makeMessages(1, 300)).then(() => true))
     await eventually(t, 'and arrives', () => received.includes('m-300'))
   })
@@ -139,14 +141,14 @@ function testRefusals(t: Test, rabbit: PrivateRabbit): void {
 // must outlive a SIGKILL are therefore made before the other tests run.
 const oldPrefixes = { outage: makePrefix(), letters: makePrefix() }
 
-async function makeOldQueues(rabbit: PrivateRabbit): Promise<void> {
+async function makeOldQueues(rabbit: RabbitNode): Promise<void> {
   for (const prefix of Object.values(oldPrefixes)) {
     const broker = await openRabbitBroker({ url: rabbit.url, prefix })
     await broker.close()
   }
 }
 
-function testDeaths(t: Test, rabbit: PrivateRabbit): void {
+function testDeaths(t: Test, rabbit: RabbitNode): void {
   t.test('a message whose consumer is killed before it acked comes again to the next consumer', async (t) => {
     const prefix = makePrefix()
     const broker = await openFor(t, rabbit.url, { prefix })
@@ -232,6 +234,19 @@ function testDeaths(t: Test, rabbit: PrivateRabbit): void {
     await rabbit.start()
     await eventually(t, 'they are all there', async () => (await broker.listDeadLetters(5)).length === 3, { timeoutMs: 30_000 })
     t.same((await broker.listDeadLetters(5)).map((letter) => letter.id), ['m-0', 'm-1', 'm-2'])
+  })
+
+  t.test('a broker that comes back with nothing gets its queues anew', async (t) => {
+    const broker = await openFor(t, rabbit.url)
+    const received: string[] = []
+    await broker.consume('tasks', 1, async (message) => (received.push(message.id), { verdict: 'ack' }))
+    await broker.publish('tasks', makeMessages(1))
+    await eventually(t, 'it came', () => received.length === 1)
+    await rabbit.stop('SIGTERM')
+    rmSync(join(rabbit.directory, 'data'), { recursive: true })
+    await rabbit.start()
+    await eventually(t, 'publishing works again', () => broker.publish('tasks', makeMessages(1, 1)).then(() => true), { timeoutMs: 30_000 })
+    await eventually(t, 'consuming too', () => received.includes('m-1'), { timeoutMs: 30_000 })
   })
 }
 

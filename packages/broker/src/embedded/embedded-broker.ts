@@ -1,5 +1,5 @@
 /**
- * The broker inside one process. Owns the queues, the consumers and the dead letters, all in memory: a restart forgets them, which delays
+ * The broker inside one process. Owns the queues, the consumers, the dead letters and the mailboxes, all in memory: a restart forgets them, which delays
  * nothing that matters, because the outbox and the sweeper of the store ring again.
  * Invariants: (1) a message is in exactly one place: waiting, with a receiver, or dead; (2) it is given to a receiver at most
  * 1 + `deliveryLimit` times and dies then; (3) a message that goes back stands in front; (4) memory is bounded: a full queue refuses, full dead
@@ -8,6 +8,7 @@
 import { LichenError } from '@lichen/core'
 import type { Broker, DeadLetter, Message, QueueName, Verdict } from '../broker.js'
 import { deadLetterLimit as defaultDeadLetterLimit, deliveryLimit as defaultDeliveryLimit, reasonOfDeliveryLimit, retryPauseMs, silentLog, type BrokerLog } from '../topology.js'
+import { openMailboxes } from './mailboxes.js'
 import { openMessageQueue, type Consumer, type MessageQueue, type QueuedMessage } from './message-queue.js'
 
 export interface EmbeddedBrokerOptions {
@@ -33,6 +34,7 @@ export function openEmbeddedBroker(options: EmbeddedBrokerOptions = {}): Broker 
   const { deliveryLimit = defaultDeliveryLimit, queueLimit = defaultQueueLimit, deadLetterLimit = defaultDeadLetterLimit, firstRetryPauseMs = 1_000, now = Date.now, log = silentLog } = options
   const queues = new Map<QueueName, MessageQueue>()
   const dead = new Map<string, DeadLetter>()
+  const mailboxes = openMailboxes(log)
   let isClosed = false
 
   function queueOf(name: QueueName): MessageQueue {
@@ -86,7 +88,12 @@ export function openEmbeddedBroker(options: EmbeddedBrokerOptions = {}): Broker 
       if (isClosed) throw closed()
       return queueOf(name).addConsumer(Math.max(1, prefetch), receive)
     },
+    async openMailbox(name, receive) {
+      if (isClosed) throw closed()
+      return mailboxes.open(name, receive)
+    },
     listDeadLetters: async (limit) => [...dead.values()].slice(0, limit),
+    readDeadLetter: async (id) => dead.get(id),
     async replayDeadLetter(id) {
       const letter = dead.get(id)
       if (letter === undefined) return false
@@ -97,6 +104,7 @@ export function openEmbeddedBroker(options: EmbeddedBrokerOptions = {}): Broker 
     isConnected: () => !isClosed,
     async close() {
       isClosed = true
+      mailboxes.close()
       await Promise.all([...queues.values()].map((queue) => queue.close()))
     },
   }

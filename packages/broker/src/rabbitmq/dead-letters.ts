@@ -10,8 +10,9 @@ import { LichenError } from '@lichen/core'
 import type { DeadLetter, QueueName } from '../broker.js'
 import { deadLetterLimit, queueNames, reasonOfDeliveryLimit, type Topology } from '../topology.js'
 import { readMessageId } from './consumers.js'
-import { closeConnection, openConnection, type Target } from './link.js'
+import { chooseFirstHost, closeConnection, openConnection } from './link.js'
 import type { Publisher } from './publisher.js'
+import type { BrokerHost, Target } from './target.js'
 
 /** Headers of letters that a receiver declared dead. Letters that the broker buried carry its own `x-death` instead. */
 export const deadHeaders = { reason: 'lichen-reason', queue: 'lichen-queue', diedAt: 'lichen-died-at' } as const
@@ -62,11 +63,12 @@ async function takeLetters(channel: Channel, topology: Topology, limit: number, 
   return taken
 }
 
-async function connectAny({ urls, tls }: Target): Promise<ChannelModel> {
+async function connectAny(target: Target): Promise<ChannelModel> {
   let failure: unknown
-  for (const url of urls) {
+  const first = chooseFirstHost(target, Math.random())
+  for (let turn = 0; turn < target.hosts.length; turn++) {
     try {
-      return await openConnection(url, tls, 'lichen dead letters')
+      return await openConnection(target.hosts[(first + turn) % target.hosts.length] as BrokerHost, 'lichen dead letters')
     } catch (error) {
       failure = error
     }
@@ -109,24 +111,41 @@ export async function listDeadLetters(target: Target, topology: Topology, limit:
 const searchPauseMs = 100
 const searches = 3
 
-/** Moves the letter back to its queue, as a new message with the same id. False when no letter has this id. */
-export async function replayDeadLetter(target: Target, topology: Topology, publisher: Publisher, id: string): Promise<boolean> {
+/**
+ * What `found` gives for the first letter with this id. It decides whether the letter stays: `others` are those taken before it, to be given back. Undefined when no letter has the id,
+ * also not after a moment, because another process may hold it just now.
+ */
+async function findLetter<T>(target: Target, topology: Topology, id: string, found: (channel: Channel, message: GetMessage, others: GetMessage | undefined) => Promise<T>): Promise<T | undefined> {
   for (let search = 1; ; search++) {
-    const isFound = await onOwnChannel(target, async (channel) => {
+    const result = await onOwnChannel(target, async (channel) => {
       const taken = await takeLetters(channel, topology, deadLetterLimit, (message) => readMessageId(message) === id)
       const last = taken.at(-1)
-      if (last === undefined || readMessageId(last) !== id) {
-        if (last) channel.nack(last, true, true)
-        return false
-      }
-      const letter = decodeDeadLetter(last, topology)
-      await publisher.publish([{ key: letter.queue, id, body: letter.body }])
-      channel.ack(last)
-      const others = taken.at(-2)
-      if (others) channel.nack(others, true, true)
-      return true
+      if (last !== undefined && readMessageId(last) === id) return { value: await found(channel, last, taken.at(-2)) }
+      if (last) channel.nack(last, true, true)
+      return undefined
     })
-    if (isFound || search === searches) return isFound
+    if (result) return result.value
+    if (search === searches) return undefined
     await new Promise((resolve) => setTimeout(resolve, searchPauseMs))
   }
+}
+
+/** The first letter with this id; it stays. Undefined when no letter has it. */
+export function readDeadLetter(target: Target, topology: Topology, id: string): Promise<DeadLetter | undefined> {
+  return findLetter(target, topology, id, async (channel, message) => {
+    channel.nack(message, true, true)
+    return decodeDeadLetter(message, topology)
+  })
+}
+
+/** Moves the letter back to its queue, as a new message with the same id. False when no letter has this id. */
+export async function replayDeadLetter(target: Target, topology: Topology, publisher: Publisher, id: string): Promise<boolean> {
+  const isFound = await findLetter(target, topology, id, async (channel, message, others) => {
+    const letter = decodeDeadLetter(message, topology)
+    await publisher.publish([{ key: letter.queue, id, body: letter.body }])
+    channel.ack(message)
+    if (others) channel.nack(others, true, true)
+    return true
+  })
+  return isFound ?? false
 }

@@ -2,13 +2,16 @@
  * Publishing with confirms. Owns a connection of its own, because a broker short of memory or disk stops reading from whoever publishes, and
  * consumers must still be able to ack then.
  * Invariants: (1) a promise resolves only when the broker confirmed every message and gave none back as unroutable; (2) it settles in any case: by
- * confirm, by loss of the channel, or by the deadline; (3) nothing is kept for later while there is no connection: the caller has the outbox.
+ * confirm, by loss of the channel, or by the deadline; (3) nothing is kept for later, neither while there is no connection nor when one is lost with messages
+ * unconfirmed: the caller has the outbox and publishes again, on the next host.
  */
 import { LichenError } from '@lichen/core'
-import type { ChannelModel, ConfirmChannel, Options } from 'amqplib'
+import type { ChannelModel, Options } from 'amqplib'
 import type { BrokerLog, Topology } from '../topology.js'
+import { openConfirms, unavailable, type Confirms } from './confirms.js'
 import { declareTopology } from './declare-topology.js'
-import { startLink, type Link, type Target } from './link.js'
+import { startLink, type Link } from './link.js'
+import type { Target } from './target.js'
 
 /** One message for the exchange, with its routing key. */
 export interface Outgoing {
@@ -28,24 +31,15 @@ export interface Publisher {
 
 interface Live {
   readonly connection: ChannelModel
-  readonly channel: ConfirmChannel
-  /** Correlation ids of messages that came back; the confirm of each follows its return. */
-  readonly returned: Map<string, string>
-  blockedBy: string | undefined
-  /** Ends the calls that wait for confirms, which do not come from a broker that stopped reading. */
-  readonly giveUp: Set<(reason: string) => void>
+  readonly confirms: Confirms
   /** A declaration that runs after a message could not be routed. */
   repair: Promise<unknown> | undefined
 }
 
-const unavailable = (message: string, cause?: unknown): LichenError => new LichenError('BROKER_UNAVAILABLE', message, { retryAfterS: 1, ...(cause === undefined ? {} : { cause }) })
-
-function buildOptions(message: Outgoing, correlationId: string): Options.Publish {
-  return {
-    persistent: true, mandatory: true, messageId: message.id, correlationId, contentType: 'application/json', contentEncoding: 'utf-8', appId: 'lichen',
-    ...(message.headers ? { headers: { ...message.headers } } : {}),
-  }
-}
+const buildProperties = (message: Outgoing): Options.Publish => ({
+  persistent: true, mandatory: true, messageId: message.id, contentType: 'application/json', contentEncoding: 'utf-8', appId: 'lichen',
+  ...(message.headers ? { headers: { ...message.headers } } : {}),
+})
 
 export interface PublisherOptions {
   readonly topology: Topology
@@ -63,27 +57,13 @@ const repairPauseMs = 500
 
 /** A running publisher. */
 export function startPublisher(options: PublisherOptions): Publisher {
-  const { topology, confirmTimeoutMs, log } = options
+  const { topology, log } = options
   let live: Live | undefined
-  let lastNumber = 0
 
   async function setUp(connection: ChannelModel, link: Link): Promise<void> {
     await declareTopology(connection, topology, log)
-    const channel = await connection.createConfirmChannel()
-    const fresh: Live = { connection, channel, returned: new Map(), blockedBy: undefined, giveUp: new Set(), repair: undefined }
-    connection.on('blocked', (reason) => {
-      fresh.blockedBy = reason
-      for (const giveUp of [...fresh.giveUp]) giveUp(`RabbitMQ accepts no messages now: ${reason}`)
-      log.error({ reason }, 'RabbitMQ accepts no messages: it is short of memory or disk')
-    })
-    connection.on('unblocked', () => {
-      fresh.blockedBy = undefined
-      log.info({}, 'RabbitMQ accepts messages again')
-    })
-    channel.on('error', (error) => log.warn({ err: error }, 'RabbitMQ closed the publishing channel'))
-    channel.on('close', () => link.restart('the publishing channel was closed'))
-    channel.on('return', (message) => fresh.returned.set(String(message.properties.correlationId), (message.fields as { replyText?: string }).replyText ?? 'unroutable'))
-    live = fresh
+    const confirms = await openConfirms(connection, link, { name: options.name, timeoutMs: options.confirmTimeoutMs, log, restartsOnTrouble: true })
+    live = { connection, confirms, repair: undefined }
   }
 
   /** A queue that somebody deleted is made again, so that the next try finds it. */
@@ -96,33 +76,19 @@ export function startPublisher(options: PublisherOptions): Publisher {
   }
 
   /** Resolves when the message is confirmed and was routed. */
-  function publishOne(on: Live, message: Outgoing): Promise<void> {
-    const correlationId = String((lastNumber += 1))
-    return new Promise((resolve, reject) => {
-      on.channel.publish(topology.exchange, message.key, Buffer.from(message.body), buildOptions(message, correlationId), (error: unknown) => {
-        const returnedBecause = on.returned.get(correlationId)
-        on.returned.delete(correlationId)
-        if (error) reject(unavailable(`publishing ${message.id}: RabbitMQ did not take the message`, error))
-        else if (returnedBecause === undefined) resolve()
-        else {
-          repair(on)
-          reject(unavailable(`publishing ${message.id}: unroutable, no queue is bound for "${message.key}" (${returnedBecause})`))
-        }
-      })
+  async function publishOne(on: Live, message: Outgoing): Promise<void> {
+    const returnedBecause = await on.confirms.publish(topology.exchange, message.key, Buffer.from(message.body), buildProperties(message)).catch((error: unknown) => {
+      throw unavailable(`publishing ${message.id}: ${error instanceof Error ? error.message : String(error)}`, error)
     })
+    if (returnedBecause === undefined) return
+    repair(on)
+    throw unavailable(`publishing ${message.id}: unroutable, no queue is bound for "${message.key}" (${returnedBecause})`)
   }
 
-  /** Settles as `work` does, or earlier: with the deadline, or when the broker stops reading. What is confirmed later rings twice, which is harmless. */
-  function withDeadline(on: Live, work: Promise<unknown>, count: number): Promise<void> {
-    return new Promise((resolve, reject) => {
-      const giveUp = (reason: string): void => reject(unavailable(reason))
-      const timer = setTimeout(giveUp, confirmTimeoutMs, `RabbitMQ did not confirm ${count} messages within ${confirmTimeoutMs} ms`)
-      on.giveUp.add(giveUp)
-      work.then(() => resolve(), reject).finally(() => {
-        clearTimeout(timer)
-        on.giveUp.delete(giveUp)
-      })
-    })
+  async function publishAll(on: Live, messages: readonly Outgoing[]): Promise<void> {
+    const outcomes = await Promise.allSettled(messages.map((message) => publishOne(on, message)))
+    const failure = outcomes.find((outcome) => outcome.status === 'rejected')
+    if (failure !== undefined) throw failure.reason instanceof LichenError ? failure.reason : unavailable('publishing failed', failure.reason)
   }
 
   const link = startLink({ target: options.target, name: options.name, log, setUp, lost: () => (live = undefined) })
@@ -131,16 +97,12 @@ export function startPublisher(options: PublisherOptions): Publisher {
     async publish(messages) {
       const on = live
       if (on === undefined) throw unavailable('there is no connection to RabbitMQ')
-      if (on.blockedBy !== undefined) throw unavailable(`RabbitMQ accepts no messages now: ${on.blockedBy}`)
-      const all = Promise.allSettled(messages.map((message) => publishOne(on, message))).then((outcomes) => {
-        const failure = outcomes.find((outcome) => outcome.status === 'rejected')
-        if (failure === undefined) return
-        const reason: unknown = failure.reason
-        throw reason instanceof LichenError ? reason : unavailable('the connection to RabbitMQ is closing', reason)
-      })
-      await withDeadline(on, all, messages.length)
+      const blockedBy = on.confirms.blockedBy()
+      if (blockedBy !== undefined) throw unavailable(blockedBy)
+      // What is confirmed after the deadline rings twice, which is harmless.
+      await on.confirms.withDeadline(publishAll(on, messages), messages.length)
     },
-    isConnected: () => live !== undefined && live.blockedBy === undefined,
+    isConnected: () => live !== undefined && live.confirms.blockedBy() === undefined,
     firstAttempt: link.firstAttempt,
     stop: () => link.stop(),
   }

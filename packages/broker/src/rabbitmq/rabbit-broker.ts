@@ -1,25 +1,28 @@
 /**
- * The broker on RabbitMQ (3.10 or later). Owns two connections, one that publishes and one that consumes, each with its own way
- * back after a loss, and a third one while somebody looks at dead letters.
+ * The broker on RabbitMQ (3.10 or later), one node or a cluster. Owns two connections, one that publishes and one that consumes, one for each mailbox, each with
+ * its own way back after a loss, and another one while somebody looks at dead letters.
  * RabbitMQ being away at the start is no error: publishing fails fast until it is there, consumers begin when it is.
  */
-import { LichenError } from '@lichen/core'
-import type { Broker } from '../broker.js'
+import type { Broker, Mailbox } from '../broker.js'
 import { buildTopology, deliveryLimit as defaultDeliveryLimit, silentLog, type BrokerLog } from '../topology.js'
 import { openConsumers } from './consumers.js'
-import { deadHeaders, listDeadLetters, replayDeadLetter } from './dead-letters.js'
+import { unavailable } from './confirms.js'
+import { deadHeaders, listDeadLetters, readDeadLetter, replayDeadLetter } from './dead-letters.js'
 import { declareTopology } from './declare-topology.js'
 import { startLink } from './link.js'
+import { openRabbitMailbox } from './mailbox.js'
 import { startPublisher } from './publisher.js'
+import { parseTarget, type TlsMaterial } from './target.js'
 
 export interface RabbitBrokerOptions {
-  /** `amqp://` or `amqps://`; several brokers of one cluster with commas between them. */
+  /** `amqp://` or `amqps://`; several brokers of one cluster with commas between them, tried in turn from a random one on. See target.ts. */
   readonly url: string
   readonly log?: BrokerLog
   /** First part of the names of exchange and queues. Default: `lichen`. */
   readonly prefix?: string
   readonly deliveryLimit?: number
-  readonly tls?: { readonly ca?: string; readonly cert?: string; readonly key?: string }
+  /** Certificates, besides those that the URL names. */
+  readonly tls?: TlsMaterial
   /** How long one `publish` may wait for the broker's confirms. Default: 10,000. */
   readonly confirmTimeoutMs?: number
   /** Pause before the first redelivery of a message that asked for `retry`; doubles each time. Default: 1,000. */
@@ -30,24 +33,17 @@ export interface RabbitBrokerOptions {
 // Headers of one message share a table of 64 KiB.
 const longestReason = 2_000
 
-function parseUrls(url: string): readonly string[] {
-  const urls = url.split(',').map((one) => one.trim()).filter((one) => one !== '')
-  for (const one of urls) {
-    // The URL itself stays out of the message: it holds a password.
-    if (!URL.canParse(one) || !/^amqps?:$/.test(new URL(one).protocol)) throw new LichenError('BROKER_BAD_URL', 'the broker URL must look like amqp://user:password@host:5672/vhost (amqps:// for TLS)')
-  }
-  if (urls.length === 0) throw new LichenError('BROKER_BAD_URL', 'the broker URL is empty')
-  return urls
-}
-
 /**
  * A broker over RabbitMQ. Resolves after the first attempt to connect, whether it succeeded or not.
- * @throws BROKER_BAD_URL when the URL is not one of AMQP
+ * @throws BROKER_BAD_URL when the URL is not one of AMQP, or names a file that cannot be read
  */
 export async function openRabbitBroker(options: RabbitBrokerOptions): Promise<Broker> {
   const { log = silentLog, prefix = 'lichen', deliveryLimit = defaultDeliveryLimit, confirmTimeoutMs = 10_000, firstRetryPauseMs = 1_000, now = Date.now } = options
   const topology = buildTopology(prefix, deliveryLimit)
-  const target = { urls: parseUrls(options.url), ...(options.tls ? { tls: options.tls } : {}) }
+  const target = parseTarget(options.url, options.tls)
+  await Promise.all(target.hosts.map((host) => host.readTls()))
+  const mailboxes = new Set<Mailbox>()
+  let isClosed = false
   const publisher = startPublisher({ topology, target, name: `${prefix} publisher`, confirmTimeoutMs, log, repaired: () => link.restart('the queues were made again') })
   const consumers = openConsumers({
     topology, log, firstRetryPauseMs,
@@ -75,10 +71,25 @@ export async function openRabbitBroker(options: RabbitBrokerOptions): Promise<Br
   return {
     publish: (queue, messages) => publisher.publish(messages.map(({ id, body }) => ({ key: queue, id, body }))),
     consume: (queue, prefetch, receive) => consumers.add(queue, prefetch, receive),
+    async openMailbox(name, receive, reopened = () => undefined) {
+      if (isClosed) throw unavailable('the broker is closed')
+      const mailbox = await openRabbitMailbox({ target, topology, log, name, receive, reopened, confirmTimeoutMs })
+      mailboxes.add(mailbox)
+      return {
+        ...mailbox,
+        async close() {
+          mailboxes.delete(mailbox)
+          await mailbox.close()
+        },
+      }
+    },
     listDeadLetters: (limit) => look(() => listDeadLetters(target, topology, limit)),
+    readDeadLetter: (id) => look(() => readDeadLetter(target, topology, id)),
     replayDeadLetter: (id) => look(() => replayDeadLetter(target, topology, publisher, id)),
     isConnected: () => publisher.isConnected(),
     async close() {
+      isClosed = true
+      await Promise.all([...mailboxes].map((mailbox) => mailbox.close()))
       await consumers.stop()
       await Promise.all([link.stop(), publisher.stop()])
     },
