@@ -4,15 +4,21 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import type { Test } from 'tap'
 import { type Agent, type AgentOptions, startAgent } from '@lichen/agent'
+import { clockOf } from '@lichen/core'
 import { eventually } from '../eventually.js'
+import { endRuns } from './runs.js'
 import { type GatewayOptions, TestGateway } from './gateway.js'
 
+export const clock = clockOf(globalThis)
 export const quiet = { debug: () => {}, info: () => {}, warn: () => {}, error: () => {} }
 
 /** A directory that goes away with the test. */
 export function makeDirectory(t: Test): string {
   const directory = mkdtempSync(join(tmpdir(), 'lichen-agent-'))
-  t.teardown(() => rmSync(directory, { recursive: true, force: true }))
+  t.teardown(() => {
+    endRuns(directory)
+    rmSync(directory, { recursive: true, force: true })
+  })
   return directory
 }
 
@@ -26,7 +32,7 @@ export async function startGateway(t: Test, options: GatewayOptions = {}): Promi
 /** An agent that has joined this gateway and is connected. */
 export async function startTestAgent(t: Test, gateway: TestGateway, options: Partial<AgentOptions> = {}): Promise<Agent & { directory: string }> {
   const directory = options.dataDirectory ?? makeDirectory(t)
-  const agent = await startAgent({ gateway: gateway.address, token: gateway.token, name: 'node-1', dataDirectory: directory, now: Date.now, log: quiet, ...options })
+  const agent = await startAgent({ gateway: gateway.address, token: gateway.token, name: 'node-1', dataDirectory: directory, clock, log: quiet, ...options })
   t.teardown(() => agent.stop())
   await eventually(t, 'the agent is connected', () => agent.state === 'connected' && gateway.streams.length > 0)
   return Object.assign(agent, { directory })

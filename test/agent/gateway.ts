@@ -59,7 +59,7 @@ export class TestGateway {
   #server: Server | undefined
   #port = 0
   readonly #options: GatewayOptions
-  readonly #signingKey = generateKeyPairSync('ed25519')
+  #signingKey = generateKeyPairSync('ed25519')
   #caKeys: webcrypto.CryptoKeyPair | undefined
   #ca: x509.X509Certificate | undefined
   #identity: { certificate: Buffer; privateKey: Buffer } | undefined
@@ -73,6 +73,19 @@ export class TestGateway {
     const gateway = new TestGateway(options)
     await gateway.#makeCa()
     await gateway.listen(options.port ?? 0)
+    return gateway
+  }
+
+  /** Another gateway of the same deployment: the same CA, the same key that signs orders. */
+  static async startBeside(first: TestGateway, options: GatewayOptions = {}): Promise<TestGateway> {
+    const gateway = new TestGateway(options)
+    gateway.#signingKey = first.#signingKey
+    gateway.#caKeys = first.#caKeys
+    gateway.#ca = first.#ca
+    gateway.#identity = first.#identity
+    gateway.caPem = first.caPem
+    gateway.caDigest = first.caDigest
+    await gateway.listen(0)
     return gateway
   }
 
@@ -136,6 +149,8 @@ export class TestGateway {
   }
 
   nodeId = 'node-1'
+  /** What joins and welcomes name as the gateways that run. */
+  gateways: string[] = []
 
   resultOf(key: AttemptKey): ReceivedResult | undefined {
     return this.results.find((received) => attemptKeyText(received.key) === attemptKeyText(key))
@@ -191,7 +206,7 @@ export class TestGateway {
     this.nodeId = request.nodeName
     this.joinedKeys.push(createHash('sha256').update(Buffer.from(new x509.Pkcs10CertificateRequest(request.certificateRequest).publicKey.rawData)).digest('hex'))
     if (this.losesJoins-- > 0) throw Object.assign(new Error('lost'), { code: status.UNAVAILABLE })
-    return { nodeId: request.nodeName, certificate: await this.#certify(request.certificateRequest, request.nodeName), caCertificate: Buffer.from(this.#ca!.rawData), signingKeys: this.#signingKeys() }
+    return { nodeId: request.nodeName, certificate: await this.#certify(request.certificateRequest, request.nodeName), caCertificate: Buffer.from(this.#ca!.rawData), signingKeys: this.#signingKeys(), gateways: this.gateways }
   }
 
   #signingKeys(): { id: string; publicKey: Buffer }[] {
@@ -215,7 +230,7 @@ export class TestGateway {
         this.hellos.push(message.value)
         this.streams.push(stream)
         this.unackedBytes = 0
-        stream.write({ message: { $case: 'welcome', value: { heartbeatIntervalMs: this.#options.heartbeatIntervalMs ?? 5000, logWindowBytes: this.#options.logWindowBytes ?? 4 * 1024 * 1024, signingKeys: this.#signingKeys() } } })
+        stream.write({ message: { $case: 'welcome', value: { heartbeatIntervalMs: this.#options.heartbeatIntervalMs ?? 5000, logWindowBytes: this.#options.logWindowBytes ?? 4 * 1024 * 1024, signingKeys: this.#signingKeys(), gateways: this.gateways } } })
         break
       case 'heartbeat':
         this.heartbeats.push(message.value.facts)

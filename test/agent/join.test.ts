@@ -6,10 +6,10 @@ import t from 'tap'
 import { encodeJoinToken, LichenError, parseJoinToken } from '@lichen/core'
 import { startAgent } from '@lichen/agent'
 import { eventually } from '../eventually.js'
-import { makeDirectory, quiet, startGateway, startTestAgent } from './agent.js'
+import { clock, makeDirectory, quiet, startGateway, startTestAgent } from './agent.js'
 import { makeCommand } from './gateway.js'
 
-const options = (directory: string, gateway: string, token: string) => ({ gateway, token, name: 'node-1', dataDirectory: directory, now: Date.now, log: quiet })
+const options = (directory: string, gateway: string, token: string) => ({ gateway, token, name: 'node-1', dataDirectory: directory, clock, log: quiet })
 
 t.test('a node joins once, keeps its identity to itself, and consumes the token file', async (t) => {
   const gateway = await startGateway(t)
@@ -98,7 +98,7 @@ t.test('a node whose certificate has expired says so', async (t) => {
   await agent.stop()
   const errors: string[] = []
   const log = { ...quiet, error: (_fields: object, message: string) => void errors.push(message) } as typeof quiet
-  const late = await startAgent({ ...options(agent.directory, gateway.address, gateway.token), now: () => Date.now() + 7_200_000, log })
+  const late = await startAgent({ ...options(agent.directory, gateway.address, gateway.token), clock: { ...clock, now: () => Date.now() + 7_200_000 }, log })
   t.match(errors, [/has expired/])
   await late.stop()
 })

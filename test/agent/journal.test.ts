@@ -4,7 +4,8 @@ import t, { type Test } from 'tap'
 import { attemptKeyText, buildOrder, encodeOrder, encodeResult } from '@lichen/protocol'
 import { Journal } from '../../packages/agent/dist/journal/journal.js'
 import { RecordFile, readRecords } from '../../packages/agent/dist/journal/record-file.js'
-import { makeDirectory, quiet } from './agent.js'
+import { nodeDisk } from '../../packages/agent/dist/disk/node-disk.js'
+import { clock, makeDirectory, quiet } from './agent.js'
 import { makeCommand, makeOrder } from './gateway.js'
 
 const result = (text: string): string => encodeResult({ outcome: 'succeeded', changed: false, commands: [], outputs: { text }, startedAt: 1, endedAt: 2 })
@@ -15,7 +16,7 @@ function makeAcceptable(action: string, expiresAt = 1000, epoch = 1) {
   return { order: { ...order, key: parts.key }, bytes: encodeOrder(order), keyText: attemptKeyText(parts.key) }
 }
 
-const openJournal = (directory: string, now = (): number => 500, log = quiet) => Journal.open({ directory, now, log })
+const openJournal = (directory: string, now = (): number => 500, log = quiet) => Journal.open({ directory, disk: nodeDisk, clock: { ...clock, now }, log })
 
 t.test('what was recorded is there after reopening', async (t) => {
   const directory = makeDirectory(t)
@@ -23,10 +24,10 @@ t.test('what was recorded is there after reopening', async (t) => {
   const [a, b, c] = ['a', 'b', 'c'].map((name) => makeAcceptable(name)) as [ReturnType<typeof makeAcceptable>, ReturnType<typeof makeAcceptable>, ReturnType<typeof makeAcceptable>]
   for (const { order, bytes } of [a, b, c]) journal.accept(order, bytes)
   const running = journal.find(a.keyText)!
-  journal.begin(running, 0)
+  journal.begin(running, 0, 'boot')
   journal.recordProcess(running, { pid: 42, startTime: '7', bootId: 'boot' })
   journal.endCommand(running, { result: { name: 'x', kind: 'run', outcome: 'succeeded', changed: true, durationMs: 1 }, outputs: { o: '1' }, secretOutputs: { s: '2' } })
-  journal.begin(running, 1)
+  journal.begin(running, 1, 'boot')
   journal.end(journal.find(b.keyText)!, result('b'), { key: 'value-b' })
   journal.end(journal.find(c.keyText)!, result('c'), { key: 'value-c' })
   journal.acknowledge(journal.find(c.keyText)!)
@@ -63,7 +64,7 @@ t.test('an acknowledged attempt is forgotten when its order has expired, its epo
 t.test('a journal that ends in a torn record opens with every whole record before it, wherever it was torn', async (t) => {
   const directory = makeDirectory(t)
   const path = join(directory, 'torn.log')
-  const file = RecordFile.create(path)
+  const file = RecordFile.create(nodeDisk, path, clock)
   const ends: number[] = []
   for (const text of ['first', 'second record', 'the third']) {
     file.append(1, Buffer.from(text))
@@ -76,7 +77,7 @@ t.test('a journal that ends in a torn record opens with every whole record befor
     for (const rest of [Buffer.alloc(500), Buffer.alloc(0)]) {
       writeFileSync(path, Buffer.concat([whole.subarray(0, cut), rest]))
       const seen: string[] = []
-      const { droppedBytes } = readRecords(path, (_type, payload) => seen.push(payload.toString()))
+      const { droppedBytes } = readRecords(nodeDisk, path, (_type, payload) => seen.push(payload.toString()))
       t.same(seen, ['first', 'second record'], `cut at ${cut}`)
       t.ok(droppedBytes <= cut - ends[1]!)
     }
@@ -86,7 +87,7 @@ t.test('a journal that ends in a torn record opens with every whole record befor
   flipped[ends[2]! - 1]! ^= 1
   writeFileSync(path, flipped)
   const seen: string[] = []
-  t.ok(readRecords(path, (_type, payload) => seen.push(payload.toString())).droppedBytes > 0)
+  t.ok(readRecords(nodeDisk, path, (_type, payload) => seen.push(payload.toString())).droppedBytes > 0)
   t.same(seen, ['first', 'second record'])
 })
 

@@ -41,11 +41,11 @@ t.test('output above the limit is cut in the middle, with markers, and its end i
 
 t.test('while the engine takes nothing, a talkative program waits and the spool stays within its bound', async (t) => {
   const gateway = await startGateway(t, { acknowledges: false, keepsLogs: false })
-  const agent = await startTestAgent(t, gateway, { logLimits: { headBytes: 300e6, tailBytes: 1000 } })
+  const agent = await startTestAgent(t, gateway, { logLimits: { headBytes: 300e6, tailBytes: 1000 }, spoolLimitBytes: 24 * 1024 * 1024 })
   const key = gateway.order({ timeoutMs: 100_000, commands: [makeCommand('run', { shell: 'yes "a line of the usual length, as programs print them by the thousand" | head -c 120000000', uncheckable: true }, 100_000)] })
-  await eventually(t, 'the bound', () => spoolBytes(agent.directory) > 64 * 1024 * 1024, { timeoutMs: 60_000 })
+  await eventually(t, 'the bound', () => spoolBytes(agent.directory) > 17 * 1024 * 1024, { timeoutMs: 60_000 })
   const size = spoolBytes(agent.directory)
-  t.ok(size < 66 * 1024 * 1024, `${size}`)
+  t.ok(size < 24 * 1024 * 1024, `${size}`)
   t.equal(gateway.resultOf(key), undefined)
   gateway.cancel(key)
   await eventually(t, 'a program that waits can be ended', () => agent.attempts === 0)
@@ -82,4 +82,16 @@ t.test('secrets of the order, and secret outputs from when they appear, are nowh
   t.notMatch(everything, Buffer.from('hunter2-hunter2').toString('base64').slice(0, 16))
   t.match(received.result.failure?.message, /password=\*\*\*/)
   t.match(received.result.commands[0]?.diff, /\+password=\*\*\*/)
+})
+
+t.test('when nothing more may wait for the engine, what comes all the same is cut, its log says so, and every result is there', async (t) => {
+  const gateway = await startGateway(t, { acknowledges: false })
+  await startTestAgent(t, gateway, { spoolLimitBytes: 1024 * 1024 })
+  const keys = Array.from({ length: 30 }, (_, index) => gateway.order({ commands: [makeCommand('note', { text: `${index} ${'x'.repeat(60_000)}` })] }))
+  await eventually(t, 'all results', () => keys.every((key) => gateway.resultOf(key)))
+  const logs = keys.map((key) => gateway.logOf(key))
+  const whole = logs.filter((log) => log.includes('x'.repeat(60_000)))
+  const cut = logs.filter((log) => /^… \d+ bytes cut: there was no room for them on the node …$/m.test(log))
+  t.ok(whole.length >= 15 && cut.length >= 10, `${whole.length} whole, ${cut.length} cut`)
+  t.equal(logs.filter((log) => whole.includes(log) || cut.includes(log)).length, 30, 'none is neither')
 })

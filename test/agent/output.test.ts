@@ -1,4 +1,5 @@
 import t, { type Test } from 'tap'
+import { clockOf } from '@lichen/core'
 import { eventually } from '../eventually.js'
 import { incompleteBytes, LineStream } from '../../packages/agent/dist/output/line-stream.js'
 import { Masker } from '../../packages/agent/dist/output/masker.js'
@@ -6,7 +7,7 @@ import { Masker } from '../../packages/agent/dist/output/masker.js'
 /** What comes out of a line stream for these pieces, without waiting between them. */
 function pass(pieces: readonly (string | Buffer)[], secrets: readonly string[] = []): string[] {
   const out: Buffer[] = []
-  const stream = new LineStream(new Masker(secrets), (lines) => out.push(lines))
+  const stream = new LineStream(clockOf(globalThis), new Masker(secrets), (lines) => out.push(lines))
   for (const piece of pieces) stream.push(Buffer.from(piece as string))
   stream.end()
   const text = Buffer.concat(out).toString('utf8')
@@ -71,7 +72,7 @@ t.test('many secrets in much text are all found', async (t) => {
 
 async function open(t: Test, piece: string, secrets: string[] = []): Promise<{ out: string[]; stream: LineStream }> {
   const out: string[] = []
-  const stream = new LineStream(new Masker(secrets), (lines) => out.push(lines.toString()))
+  const stream = new LineStream(clockOf(globalThis), new Masker(secrets), (lines) => out.push(lines.toString()))
   t.teardown(() => stream.end())
   stream.push(Buffer.from(piece))
   return { out, stream }

@@ -1,9 +1,10 @@
-import { existsSync, readFileSync } from 'node:fs'
+import { existsSync, readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import t from 'tap'
 import { eventually } from '../eventually.js'
 import { startGateway, startTestAgent } from './agent.js'
 import { makeCommand } from './gateway.js'
+import { listRuns } from './runs.js'
 
 const isAlive = (pid: number): boolean => existsSync(`/proc/${pid}`) && !readFileSync(`/proc/${pid}/stat`, 'utf8').includes(') Z ')
 const readPids = (path: string): number[] => readFileSync(path, 'utf8').trim().split('\n').map(Number)
@@ -59,19 +60,23 @@ t.test('a daemon that a program leaves behind lives on and does not hold up the 
   process.kill(pid!, 'SIGKILL')
 })
 
-t.test('stopping the agent ends what runs, and the next start settles it', async (t) => {
+t.test('what runs goes on when the agent stops, and the next start takes it up; a check that runs is ended', async (t) => {
   const gateway = await startGateway(t)
   const agent = await startTestAgent(t, gateway)
   const path = join(agent.directory, 'pids')
-  const checkable = gateway.order({ commands: [makeCommand('run', { shell: `if [ -e ${path} ]; then touch ${path}.done; else ${family(path)}; fi`, creates: `${path}.done` })] })
-  const uncheckable = gateway.order({ commands: [makeCommand('run', { shell: `echo $$ > ${path}.2; sleep 600`, uncheckable: true })] })
-  await eventually(t, 'both run', () => existsSync(`${path}.2`) && readPids(path).length === 3)
+  const running = gateway.order({ commands: [makeCommand('run', { shell: `echo before; echo $$ > ${path}; while [ ! -e ${path}.go ]; do sleep 0.02; done; echo after; exit 3`, uncheckable: true, okExitCodes: [3] }), makeCommand('note', { text: 'next' })] })
+  const checking = gateway.order({ commands: [makeCommand('run', { argv: ['true'], verify: `echo $$ > ${path}.check; while [ ! -e ${path}.go ]; do sleep 0.02; done` })] })
+  await eventually(t, 'both run', () => existsSync(`${path}.check`) && gateway.logOf(running).includes('before'))
   await agent.stop()
-  t.same([...readPids(path), ...readPids(`${path}.2`)].filter(isAlive), [])
+  t.ok(readPids(path).every(isAlive))
+  t.notOk(readPids(`${path}.check`).some(isAlive))
   t.same(gateway.results, [])
   await startTestAgent(t, gateway, { dataDirectory: agent.directory })
-  t.match(gateway.hellos.at(-1)?.running.map((key) => key.actionId).sort(), [checkable.actionId, uncheckable.actionId].sort())
-  t.match(await eventually(t, 'the result', () => gateway.resultOf(checkable)), { result: { outcome: 'succeeded', changed: true, commands: [{ exitCode: 0 }] } })
-  t.match(await eventually(t, 'the result', () => gateway.resultOf(uncheckable)), { result: { outcome: 'unknown', failure: { code: 'COMMAND_INTERRUPTED' } } })
-  t.match(gateway.logOf(checkable), /the agent was restarted/)
+  t.match(gateway.hellos.at(-1)?.running.map((key) => key.actionId).sort(), [running.actionId, checking.actionId].sort())
+  t.equal(gateway.resultOf(running), undefined)
+  writeFileSync(`${path}.go`, '')
+  t.match(await eventually(t, 'the result', () => gateway.resultOf(running)), { result: { outcome: 'succeeded', commands: [{ exitCode: 3, settledByCheck: undefined }, {}] } })
+  t.match(gateway.logOf(running), /\nbefore\n=== the agent was restarted\n=== \[1\/2\] a run \(run\), resumed\nafter\n=== \[1\/2\] succeeded, changed/)
+  t.match(await eventually(t, 'the result', () => gateway.resultOf(checking)), { result: { outcome: 'succeeded' } })
+  t.same(listRuns(agent.directory), [])
 })

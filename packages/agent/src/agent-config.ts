@@ -5,9 +5,10 @@ import { Value } from '@sinclair/typebox/value'
 import { parse } from 'yaml'
 import { LichenError, type Problem } from '@lichen/core'
 
+const Address = Type.String({ pattern: '^(\\[[0-9a-fA-F:.%]+\\]|[^:\\s]+):[0-9]{1,5}$' })
 const AgentConfigSchema = Type.Object(
   {
-    gateway: Type.String({ pattern: '^(\\[[0-9a-fA-F:.%]+\\]|[^:\\s]+):[0-9]{1,5}$', description: 'host:port of the gateway.' }),
+    gateway: Type.Union([Address, Type.Array(Address, { minItems: 1 })], { description: 'host:port of a gateway, or a list of several.' }),
     token: Type.Optional(Type.String({ description: 'Join token.' })),
     tokenFile: Type.Optional(Type.String({ pattern: '^/', description: 'A file that holds the join token; removed after joining.' })),
     name: Type.Optional(Type.String({ pattern: '^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$', description: 'Name of the node. Default: the host name up to its first dot.' })),
@@ -16,6 +17,7 @@ const AgentConfigSchema = Type.Object(
     address: Type.Optional(Type.String({ description: 'Address others reach the node at, if it is not the source of its way to the gateway.' })),
     confine: Type.Optional(Type.String({ pattern: '^/', description: 'Only effects inside this directory are allowed; for local demos.' })),
     concurrency: Type.Optional(Type.Integer({ minimum: 1, maximum: 64, description: 'Attempts that run at the same time. Default: 4.' })),
+    spoolLimitBytes: Type.Optional(Type.Integer({ minimum: 1024 * 1024, description: 'Log that may wait for the engine. Default: 1 GiB, or a tenth of the disk.' })),
   },
   { additionalProperties: false },
 )

@@ -7,10 +7,11 @@
 import { execFile, execFileSync } from 'node:child_process'
 import { existsSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
-import { LichenError } from '@lichen/core'
+import { clockOf, LichenError } from '@lichen/core'
 import { startAgent } from './agent.js'
-import { type Agent, type AgentOptions, agentVersion } from './agent-options.js'
+import { type Agent, type AgentOptions, agentVersion, gatewaysOf } from './agent-options.js'
 import type { AgentConfig } from './agent-config.js'
+import { durableWrites, type OnWrite } from './durable-write.js'
 import { findAddress } from './facts/address.js'
 import { readFacts } from './facts/facts.js'
 import type { KeyAndRequest } from './identity/certificate-request.js'
@@ -46,7 +47,7 @@ async function main(argv: readonly string[]): Promise<number> {
       process.stdout.write(`${await joinOnce(toOptions(await readConfig(configPath)))}\n`)
       return 0
     case 'facts': {
-      const gateway = existsSync(configPath) ? (await readConfig(configPath)).gateway : undefined
+      const gateway = existsSync(configPath) ? gatewaysOf(await readConfig(configPath))[0] : undefined
       process.stdout.write(`${JSON.stringify(readFacts(await findAddress(gateway === undefined ? '192.0.2.1' : parseAddress(gateway).host)), undefined, 2)}\n`)
       return 0
     }
@@ -80,7 +81,7 @@ async function run(configPath: string): Promise<number> {
   const ended = new Promise<number>((resolve) => (end = resolve))
   for (const signal of ['SIGTERM', 'SIGINT'] as const) {
     process.once(signal, () => {
-      log.info({ signal }, 'stopping; what runs is settled at the next start')
+      log.info({ signal }, 'stopping; what runs goes on, and the next start takes it up')
       abort.abort()
       end(0)
     })
@@ -109,7 +110,21 @@ function toOptions(config: AgentConfig): AgentOptions {
   const credential = process.env['CREDENTIALS_DIRECTORY'] === undefined ? undefined : join(process.env['CREDENTIALS_DIRECTORY'], 'lichen.token')
   const fromCredential = credential !== undefined && config.token === undefined && existsSync(credential) ? readFileSync(credential, 'utf8').trim() : undefined
   const tokenFile = config.tokenFile !== undefined && existsSync(config.tokenFile) ? config.tokenFile : undefined
-  return { ...config, token: config.token ?? fromCredential, tokenFile, now: Date.now, log }
+  // And which directory in memory is ours (RuntimeDirectory): it outlives this process, and ends with the boot, as what runs does.
+  const runtime = process.env['RUNTIME_DIRECTORY']
+  const runDirectory = runtime === undefined ? undefined : join(runtime, 'runs')
+  return { ...config, runDirectory, token: config.token ?? fromCredential, tokenFile, onWrite: crashAt(process.env['LICHEN_TEST_CRASH_AT']), clock: clockOf(globalThis), log }
+}
+
+/** For tests alone: `NAME:before[:N]` or `NAME:after[:N]` kills this process, as nothing else can be told from a crash, at the Nth such durable write (durable-write.ts). */
+function crashAt(text: string | undefined): OnWrite | undefined {
+  if (text === undefined) return undefined
+  const [, name, count = '1'] = /^(.+:(?:before|after))(?::(\d+))?$/.exec(text) ?? []
+  if (!durableWrites.some((known) => name?.startsWith(`${known}:`))) throw new LichenError('AGENT_CONFIG', `LICHEN_TEST_CRASH_AT: ${text} names no durable write; there are ${durableWrites.join(', ')}`)
+  let left = Number(count)
+  return (write) => {
+    if (write === name && --left === 0) process.kill(process.pid, 'SIGKILL')
+  }
 }
 
 /** Makes key and request in a process of its own: see the file header. */

@@ -2,7 +2,7 @@
 import { readFileSync, statfsSync, existsSync } from 'node:fs'
 import { arch, cpus, hostname, networkInterfaces, release, totalmem } from 'node:os'
 import type { Facts } from '@lichen/core'
-import { readBootId } from '../run/process-group.js'
+import { readBootId } from '../programs/process-group.js'
 
 /** The facts. `address`: the node's own, see `findAddress`. */
 export function readFacts(address: string): Facts {

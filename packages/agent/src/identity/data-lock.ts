@@ -2,7 +2,7 @@
 import { readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { LichenError } from '@lichen/core'
-import { markProcess, readBootId } from '../run/process-group.js'
+import { markProcess, readBootId } from '../programs/process-group.js'
 
 /**
  * Takes the directory for this process and gives back how to leave it. The file names the process with its start time and boot, so one that a crash

@@ -1,6 +1,6 @@
 /** Joining and renewing: from a join token to an identity, and from an identity to its successor. */
-import { connectivityState, credentials, Metadata, type ServiceError, status } from '@grpc/grpc-js'
-import { type ErrorCode, errorTable, LichenError, parseJoinToken } from '@lichen/core'
+import { type ClientUnaryCall, connectivityState, credentials, type ServiceError, status } from '@grpc/grpc-js'
+import { type Clock, type ErrorCode, errorTable, LichenError, parseJoinToken } from '@lichen/core'
 import { AgentGatewayClient, type JoinReply, type RenewReply } from '@lichen/protocol'
 import type { KeyAndRequest } from './certificate-request.js'
 import { certificatePem, encodeSigningKeys, type Identity } from './identity.js'
@@ -9,6 +9,7 @@ import { fetchPinnedCa, gatewayName } from './pinned-ca.js'
 const callTimeoutMs = 20_000
 
 export interface JoinOptions {
+  readonly clock: Clock
   /** host:port */
   readonly gateway: string
   readonly token: string
@@ -28,30 +29,39 @@ export async function join(options: JoinOptions): Promise<Identity> {
   const token = parseJoinToken(options.token)
   const caCertificatePem = certificatePem(await fetchPinnedCa(options.gateway, token.caDigest))
   const { keyPem, request } = await options.makeKeyAndRequest(options.name)
+  const { clock } = options
   const client = openClient(options.gateway, { caCertificatePem })
   try {
-    const reply = await new Promise<JoinReply>((resolve, reject) => {
-      const message = { token: token.secret, certificateRequest: request, nodeName: options.name, labels: { ...options.labels }, agentVersion: options.agentVersion }
-      client.join(message, new Metadata(), { deadline: Date.now() + callTimeoutMs }, (error, value) => (error ? reject(toLichenError(error, options.gateway)) : resolve(value)))
-    })
-    return { nodeId: reply.nodeId, keyPem, certificatePem: certificatePem(reply.certificate), caCertificatePem, signingKeys: encodeSigningKeys(reply.signingKeys) }
+    const message = { token: token.secret, certificateRequest: request, nodeName: options.name, labels: { ...options.labels }, agentVersion: options.agentVersion }
+    const reply = await call<JoinReply>(clock, options.gateway, (done) => client.join(message, done))
+    return { nodeId: reply.nodeId, keyPem, certificatePem: certificatePem(reply.certificate), caCertificatePem, signingKeys: encodeSigningKeys(reply.signingKeys), gateways: reply.gateways }
   } finally {
     closeClient(client)
   }
 }
 
 /** The identity with a new key and certificate. Throws as `join` does. */
-export async function renew(gateway: string, identity: Identity, makeKeyAndRequest: JoinOptions['makeKeyAndRequest']): Promise<Identity> {
+export async function renew(gateway: string, identity: Identity, makeKeyAndRequest: JoinOptions['makeKeyAndRequest'], clock: Clock): Promise<Identity> {
   const { keyPem, request } = await makeKeyAndRequest(identity.nodeId)
   const client = openClient(gateway, identity)
   try {
-    const reply = await new Promise<RenewReply>((resolve, reject) => {
-      client.renew({ certificateRequest: request }, new Metadata(), { deadline: Date.now() + callTimeoutMs }, (error, value) => (error ? reject(toLichenError(error, gateway)) : resolve(value)))
-    })
+    const reply = await call<RenewReply>(clock, gateway, (done) => client.renew({ certificateRequest: request }, done))
     return { ...identity, keyPem, certificatePem: certificatePem(reply.certificate), signingKeys: encodeSigningKeys(reply.signingKeys) }
   } finally {
     closeClient(client)
   }
+}
+
+/** The answer to the call. Its time limit is kept by the clock here: deadlines of gRPC are moments, which a clock that is set makes long past or far away. */
+function call<Reply>(clock: Clock, gateway: string, start: (done: (error: ServiceError | null, reply: Reply) => void) => ClientUnaryCall): Promise<Reply> {
+  return new Promise((resolve, reject) => {
+    const started = start((error, reply) => {
+      timer.cancel()
+      if (error) reject(toLichenError(error, gateway))
+      else resolve(reply)
+    })
+    const timer = clock.after(callTimeoutMs, () => started.cancel())
+  })
 }
 
 /** A client that trusts the pinned CA alone and shows the node's certificate when there is one. */
@@ -85,6 +95,7 @@ const connectGraceMs = 5000
 export function closeClient(client: AgentGatewayClient): void {
   const state = client.getChannel().getConnectivityState(false)
   if (state === connectivityState.READY || state === connectivityState.TRANSIENT_FAILURE) client.close()
+  // A moment by the clock that gRPC itself reads; a timer beside it would close a client that is still watched, and one that is watched connects again.
   else client.waitForReady(Date.now() + connectGraceMs, () => client.close())
 }
 

@@ -9,10 +9,11 @@
  * 4. The highest epoch of a task never falls while the journal knows the task (30 days after its last order).
  * 5. Compaction writes a new file beside the old one and renames it; a crash in between leaves the old one whole.
  */
-import { closeSync, existsSync, fsyncSync, mkdirSync, openSync, renameSync } from 'node:fs'
 import { join } from 'node:path'
-import type { CommandResult } from '@lichen/core'
+import type { Clock, CommandResult } from '@lichen/core'
 import { type AttemptKey, attemptKeyText, decodeOrder, type Order } from '@lichen/protocol'
+import type { Disk } from '../disk/disk.js'
+import type { OnWrite } from '../durable-write.js'
 import type { Log } from '../log.js'
 import { RecordFile, type RecordPlace, readRecords } from './record-file.js'
 import { decodeRecord, decodeStoredResult, encodeRecord, type JournalRecord, type ProcessMark, type StoredResult } from './records.js'
@@ -30,6 +31,9 @@ export interface JournaledAttempt {
   begunAt: number | undefined
   /** Index of the last command that began. */
   begunCommand: number
+  /** When that command began, and in which boot of the node; the boot is undefined in records of older agents. */
+  commandBegunAt: number
+  begunBoot: string | undefined
   process: ProcessMark | undefined
   commands: CommandEnd[]
   /** In memory until acknowledged, afterwards on disk only. */
@@ -52,7 +56,10 @@ const compactAboveBytes = 4 * 1024 * 1024
 
 export interface JournalOptions {
   readonly directory: string
-  readonly now: () => number
+  readonly disk: Disk
+  readonly clock: Clock
+  /** See durable-write.ts. */
+  readonly onWrite?: OnWrite | undefined
   readonly log: Log
 }
 
@@ -71,14 +78,15 @@ export class Journal {
   }
 
   /** The journal of this directory (made with mode 0700 when missing), read, and compacted into a fresh file. */
-  static async open(options: JournalOptions): Promise<Journal> {
-    mkdirSync(options.directory, { recursive: true, mode: 0o700 })
-    const path = join(options.directory, 'journal.log')
-    const journal = new Journal(options, RecordFile.create(join(options.directory, 'journal.new')))
-    if (existsSync(path)) journal.#load(path)
+  static open(options: JournalOptions): Promise<Journal> {
+    const { disk, directory, clock } = options
+    disk.makeDirectory(directory)
+    const path = join(directory, 'journal.log')
+    const journal = new Journal(options, RecordFile.create(disk, join(directory, 'journal.new'), clock))
+    if (disk.exists(path)) journal.#load(path)
     journal.#rewrite(journal.#file, undefined)
     journal.#replace()
-    return journal
+    return Promise.resolve(journal)
   }
 
   /** The attempt of this key text, if it is not forgotten. */
@@ -108,7 +116,7 @@ export class Journal {
 
   /** The journaled intent. Durable after the next `flush`. */
   accept(order: Order & { key: AttemptKey }, orderBytes: Buffer): JournaledAttempt {
-    const at = this.#options.now()
+    const at = this.#options.clock.now()
     this.#append({ type: 'intent', at, order: orderBytes })
     return this.#addIntent(order, orderBytes, at)
   }
@@ -123,18 +131,20 @@ export class Journal {
   /** The task was seen with this epoch. */
   recordEpoch(taskId: string, epoch: number): void {
     if (epoch <= this.highestEpoch(taskId)) return
-    const at = this.#options.now()
+    const at = this.#options.clock.now()
     this.#append({ type: 'epoch', task: taskId, epoch, at })
     this.#epochs.set(taskId, { epoch, at })
   }
 
   /** The command is about to begin. */
-  begin(attempt: JournaledAttempt, command: number): void {
-    const at = this.#options.now()
+  begin(attempt: JournaledAttempt, command: number, bootId: string): void {
+    const at = this.#options.clock.now()
     attempt.begunAt ??= at
     attempt.begunCommand = command
+    attempt.commandBegunAt = at
+    attempt.begunBoot = bootId
     attempt.process = undefined
-    this.#append({ type: 'begun', key: attempt.keyText, command, at })
+    this.#append({ type: 'begun', key: attempt.keyText, command, at, bootId })
   }
 
   /** The running command started this process. */
@@ -157,7 +167,7 @@ export class Journal {
 
   /** An attempt that was cancelled before its order came: it has only a result. */
   endUnknown(key: AttemptKey, epoch: number, expiresAt: number, result: string): JournaledAttempt {
-    const attempt = makeAttempt(key, epoch, expiresAt, undefined, this.#options.now())
+    const attempt = makeAttempt(key, epoch, expiresAt, undefined, this.#options.clock.now())
     this.#attempts.set(attempt.keyText, attempt)
     this.recordEpoch(key.taskId, epoch)
     this.end(attempt, result, {})
@@ -179,8 +189,10 @@ export class Journal {
   }
 
   /** Resolves when everything recorded so far is on the disk. */
-  flush(): Promise<void> {
-    return this.#file.flush()
+  async flush(): Promise<void> {
+    this.#options.onWrite?.('journal.flush:before')
+    await this.#file.flush()
+    this.#options.onWrite?.('journal.flush:after')
   }
 
   /** Flushes and closes. */
@@ -190,7 +202,10 @@ export class Journal {
 
   #append(record: JournalRecord): RecordPlace {
     const { type, payload } = encodeRecord(record)
-    return this.#file.append(type, payload)
+    this.#options.onWrite?.(`journal.${record.type}:before`)
+    const place = this.#file.append(type, payload)
+    this.#options.onWrite?.(`journal.${record.type}:after`)
+    return place
   }
 
   #addIntent(order: Order & { key: AttemptKey }, orderBytes: Buffer, at: number): JournaledAttempt {
@@ -210,7 +225,7 @@ export class Journal {
   }
 
   #load(path: string): void {
-    const { droppedBytes } = readRecords(path, (type, payload) => {
+    const { droppedBytes } = readRecords(this.#options.disk, path, (type, payload) => {
       const record = decodeRecord(type, payload)
       if (record) this.#apply(record)
     })
@@ -233,6 +248,8 @@ export class Journal {
     if (record.type === 'begun') {
       attempt.begunAt ??= record.at
       attempt.begunCommand = record.command
+      attempt.commandBegunAt = record.at
+      attempt.begunBoot = record.bootId
       attempt.process = undefined
     } else if (record.type === 'process') attempt.process = record.process
     else if (record.type === 'command') attempt.commands.push({ result: record.result, outputs: record.outputs, secretOutputs: record.secretOutputs })
@@ -253,7 +270,8 @@ export class Journal {
     if (this.#file.sizeBytes < compactAboveBytes || this.#file.sizeBytes < 2 * this.#compactedBytes) return
     try {
       const old = this.#file
-      const file = RecordFile.create(join(this.#options.directory, 'journal.new'))
+      const { disk, directory, clock } = this.#options
+      const file = RecordFile.create(disk, join(directory, 'journal.new'), clock)
       this.#rewrite(file, old)
       this.#file = file
       this.#replace()
@@ -266,7 +284,7 @@ export class Journal {
 
   /** Writes what is not forgotten into `file`. `old`: where acknowledged results lie; undefined while all are in memory (at opening). */
   #rewrite(file: RecordFile, old: RecordFile | undefined): void {
-    const now = this.#options.now()
+    const now = this.#options.clock.now()
     const places = new Map<JournaledAttempt, RecordPlace>()
     const append = (record: JournalRecord): RecordPlace => {
       const { type, payload } = encodeRecord(record)
@@ -297,11 +315,11 @@ export class Journal {
   }
 
   #replace(): void {
-    const { directory } = this.#options
-    renameSync(join(directory, 'journal.new'), join(directory, 'journal.log'))
-    const fd = openSync(directory, 'r')
-    fsyncSync(fd)
-    closeSync(fd)
+    const { directory, disk, onWrite } = this.#options
+    onWrite?.('journal.compaction:before')
+    disk.rename(join(directory, 'journal.new'), join(directory, 'journal.log'))
+    disk.syncDirectory(directory)
+    onWrite?.('journal.compaction:after')
   }
 }
 
@@ -310,13 +328,15 @@ function appendUnfinished(attempt: JournaledAttempt, append: (record: JournalRec
   append({ type: 'intent', at: attempt.acceptedAt, order: attempt.order })
   for (const end of attempt.commands) append({ type: 'command', key: attempt.keyText, ...end })
   if (attempt.begunAt === undefined) return
-  append({ type: 'begun', key: attempt.keyText, command: attempt.begunCommand, at: attempt.begunAt })
+  const boot = attempt.begunBoot === undefined ? {} : { bootId: attempt.begunBoot }
+  append({ type: 'begun', key: attempt.keyText, command: attempt.begunCommand, at: attempt.begunAt, ...boot })
+  if (attempt.commandBegunAt !== attempt.begunAt) append({ type: 'begun', key: attempt.keyText, command: attempt.begunCommand, at: attempt.commandBegunAt, ...boot })
   if (attempt.process) append({ type: 'process', key: attempt.keyText, process: attempt.process })
 }
 
 function makeAttempt(key: AttemptKey, epoch: number, expiresAt: number, order: Buffer | undefined, acceptedAt: number): JournaledAttempt {
   return {
     key, keyText: attemptKeyText(key), epoch, expiresAt, order, acceptedAt,
-    begunAt: undefined, begunCommand: -1, process: undefined, commands: [], result: undefined, place: undefined, isAcknowledged: false,
+    begunAt: undefined, begunCommand: -1, commandBegunAt: 0, begunBoot: undefined, process: undefined, commands: [], result: undefined, place: undefined, isAcknowledged: false,
   }
 }

@@ -1,5 +1,5 @@
 /**
- * An append-only file of records with group commit. Owns one file descriptor and the bytes not yet handed to the kernel; knows nothing
+ * An append-only file of records with group commit. Owns one open file and the bytes not yet handed to the kernel; knows nothing
  * of what the records mean.
  *
  * 1. A record is whole or absent: `u32 length, u32 CRC-32 of type and payload, u8 type, payload` (little endian; length counts type and payload).
@@ -9,8 +9,9 @@
  * 4. The file is filled with zeros ahead of its end. That keeps its size still, so that fdatasync need not commit file system metadata, and it keeps
  *    room for results on a disk that has become full (`hasRoom`).
  */
-import { closeSync, fdatasync, fdatasyncSync, openSync, readSync, writeSync } from 'node:fs'
 import { crc32 } from 'node:zlib'
+import type { Clock } from '@lichen/core'
+import type { Disk, DiskFile } from '../disk/disk.js'
 
 /** Bytes filled with zeros at a time: 1 MiB is some thousand small records, and is written in under a millisecond. */
 const fillBytes = 1024 * 1024
@@ -35,24 +36,24 @@ interface Waiter {
 
 /** See the file header. */
 export class RecordFile {
-  readonly #fd: number
+  readonly #file: DiskFile
+  readonly #clock: Clock
   /** End of the records. */
-  #end: number
+  #end = 0
   /** End of what is filled with zeros. */
-  #filled: number
+  #filled = 0
   #waiters: Waiter[] = []
   #isSyncing = false
   #isClosed = false
 
-  private constructor(fd: number, end: number, filled: number) {
-    this.#fd = fd
-    this.#end = end
-    this.#filled = filled
+  private constructor(file: DiskFile, clock: Clock) {
+    this.#file = file
+    this.#clock = clock
   }
 
-  /** A new, empty file at `path` (mode 0600); one that stands there is overwritten. */
-  static create(path: string): RecordFile {
-    const file = new RecordFile(openSync(path, 'w+', 0o600), 0, 0)
+  /** A new, empty file at `path`; one that stands there is overwritten. */
+  static create(disk: Disk, path: string, clock: Clock): RecordFile {
+    const file = new RecordFile(disk.open(path, 'replace'), clock)
     file.#fill()
     return file
   }
@@ -80,7 +81,7 @@ export class RecordFile {
     payload.copy(record, headerBytes)
     record.writeUInt32LE(crc32(record.subarray(8)), 4)
     if (this.#end + record.length > this.#filled) this.#fill(this.#end + record.length)
-    writeWhole(this.#fd, record, this.#end)
+    writeWhole(this.#file, record, this.#end)
     const place = { offset: this.#end + headerBytes, sizeBytes: payload.length }
     this.#end += record.length
     return place
@@ -93,20 +94,18 @@ export class RecordFile {
       if (this.#isSyncing) return
       this.#isSyncing = true
       // One turn of the event loop later: what arrives together is flushed together.
-      setImmediate(() => this.#sync())
+      this.#clock.soon(() => this.#sync())
     })
   }
 
   /** As `flush`, but blocks; for the short moment in which one file takes another's place. */
   flushNow(): void {
-    fdatasyncSync(this.#fd)
+    this.#file.syncNow()
   }
 
   /** The payload that lies there. */
   read(place: RecordPlace): Buffer {
-    const payload = Buffer.allocUnsafe(place.sizeBytes)
-    readSync(this.#fd, payload, 0, place.sizeBytes, place.offset)
-    return payload
+    return this.#file.read(place.sizeBytes, place.offset)
   }
 
   /** Closes the file. Flushes that wait are answered first. */
@@ -114,52 +113,58 @@ export class RecordFile {
     if (this.#isClosed) return
     await this.flush()
     this.#isClosed = true
-    closeSync(this.#fd)
+    this.#file.close()
   }
 
   #sync(): void {
     const batch = this.#waiters
     this.#waiters = []
-    fdatasync(this.#fd, (error) => {
-      for (const waiter of batch) {
-        if (error) waiter.reject(error)
-        else waiter.resolve()
-      }
+    const next = (): void => {
       if (this.#waiters.length > 0) this.#sync()
       else this.#isSyncing = false
-    })
+    }
+    this.#file.sync().then(
+      () => {
+        for (const waiter of batch) waiter.resolve()
+        next()
+      },
+      (error: unknown) => {
+        for (const waiter of batch) waiter.reject(error)
+        next()
+      },
+    )
   }
 
   /** Fills zeros up to `target` and a step further, as far as the disk allows. */
   #fill(target = 0): void {
     const until = Math.max(target, this.#end) + fillBytes
     try {
-      while (this.#filled < until) this.#filled += writeSync(this.#fd, zeros, 0, Math.min(zeros.length, until - this.#filled), this.#filled)
+      while (this.#filled < until) this.#filled += this.#file.write([zeros.subarray(0, until - this.#filled)], this.#filled)
     } catch (error) {
       if ((error as NodeJS.ErrnoException).code !== 'ENOSPC') throw error
     }
   }
 }
 
-function writeWhole(fd: number, bytes: Buffer, position: number): void {
-  for (let written = 0; written < bytes.length; ) written += writeSync(fd, bytes, written, bytes.length - written, position + written)
+function writeWhole(file: DiskFile, bytes: Buffer, position: number): void {
+  for (let written = 0; written < bytes.length; ) written += file.write([written === 0 ? bytes : bytes.subarray(written)], position + written)
 }
 
 /**
  * Calls `onRecord` for every whole record of the file, in order, and gives back how many bytes that are not zero follow the last one (a torn
  * record, or damage). Reads in pieces: the file may be larger than what should be in memory at once.
  */
-export function readRecords(path: string, onRecord: (type: number, payload: Buffer) => void): { readonly droppedBytes: number } {
-  const fd = openSync(path, 'r')
+export function readRecords(disk: Disk, path: string, onRecord: (type: number, payload: Buffer) => void): { readonly droppedBytes: number } {
+  const file = disk.open(path, 'read')
   try {
-    return readAll(fd, onRecord)
+    return readAll(file, onRecord)
   } finally {
-    closeSync(fd)
+    file.close()
   }
 }
 
-function readAll(fd: number, onRecord: (type: number, payload: Buffer) => void): { readonly droppedBytes: number } {
-  const reader = new PieceReader(fd)
+function readAll(file: DiskFile, onRecord: (type: number, payload: Buffer) => void): { readonly droppedBytes: number } {
+  const reader = new PieceReader(file)
   for (;;) {
     const header = reader.peek(headerBytes)
     if (header.length < headerBytes) return { droppedBytes: reader.countNonZero() }
@@ -174,21 +179,20 @@ function readAll(fd: number, onRecord: (type: number, payload: Buffer) => void):
 
 /** Sequential reads with a look ahead. */
 class PieceReader {
-  readonly #fd: number
+  readonly #file: DiskFile
   #buffer: Buffer = Buffer.alloc(0)
   #position = 0
 
-  constructor(fd: number) {
-    this.#fd = fd
+  constructor(file: DiskFile) {
+    this.#file = file
   }
 
   /** The next `size` bytes, fewer at the end of the file. */
   peek(size: number): Buffer {
     if (this.#buffer.length < size) {
-      const piece = Buffer.allocUnsafe(Math.max(size - this.#buffer.length, 256 * 1024))
-      const read = readSync(this.#fd, piece, 0, piece.length, this.#position)
-      this.#position += read
-      this.#buffer = Buffer.concat([this.#buffer, piece.subarray(0, read)])
+      const piece = this.#file.read(Math.max(size - this.#buffer.length, 256 * 1024), this.#position)
+      this.#position += piece.length
+      this.#buffer = Buffer.concat([this.#buffer, piece])
     }
     return this.#buffer.subarray(0, size)
   }
@@ -202,7 +206,7 @@ class PieceReader {
     for (;;) {
       const piece = this.peek(64 * 1024)
       if (piece.length === 0) return count
-      for (const byte of piece) if (byte !== 0) count++
+      if (!piece.equals(zeros.subarray(0, piece.length))) for (const byte of piece) if (byte !== 0) count++
       this.skip(piece.length)
     }
   }

@@ -11,12 +11,14 @@ export interface ProcessMark {
   /** Clock ticks since boot, field 22 of /proc/PID/stat: with pid and boot id it names one process for good. */
   readonly startTime: string
   readonly bootId: string
+  /** Name of the supervised program; undefined for a check's child. */
+  readonly run?: string | undefined
 }
 
 export type JournalRecord =
   /** The encoded Order, as it was signed. */
   | { readonly type: 'intent'; readonly at: number; readonly order: Buffer }
-  | { readonly type: 'begun'; readonly key: string; readonly command: number; readonly at: number }
+  | { readonly type: 'begun'; readonly key: string; readonly command: number; readonly at: number; readonly bootId?: string }
   | { readonly type: 'process'; readonly key: string; readonly process: ProcessMark }
   | { readonly type: 'command'; readonly key: string; readonly result: CommandResult; readonly outputs: Readonly<Record<string, string>>; readonly secretOutputs: Readonly<Record<string, string>> }
   | ({ readonly type: 'result' } & StoredResult)

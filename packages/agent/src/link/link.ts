@@ -1,26 +1,36 @@
 /**
- * The agent's stream to the gateway: opened again whenever it ends. Owns the client, the call and their timers; what passes over it is decided by
- * its user through `LinkEvents`.
+ * The agent's stream to one of the gateways: opened again whenever it ends. Owns the stream, its timers and which gateway is next; what passes over it is
+ * decided by its user through `LinkEvents`.
  *
  *   connecting ──Welcome──> open ──end, error, silence──> waiting ──backoff──> connecting          any ──stop──> stopped
  *
  * 1. Nothing but Hello is sent before Welcome.
  * 2. Log bytes sent and not acknowledged on this stream never exceed the window of its Welcome (one chunk may always be under way).
- * 3. A stream that gives no Welcome within 10 s is given up.
+ * 3. A stream that gives no Welcome in time is given up.
  * 4. Messages of an older stream are not heard any more.
+ * 5. It begins with a gateway by chance, and goes to the next whenever a stream ends. Each is tried once, quickly, before the backoff begins to grow: one
+ *    engine's death costs its agents a moment, and the death of all does not make them hammer.
  */
-import type { ClientDuplexStream, ServiceError } from '@grpc/grpc-js'
-import type { AgentGatewayClient, AgentMessage, EngineMessage, Hello, Welcome } from '@lichen/protocol'
-import { closeClient } from '../identity/join.js'
+import type { Clock, Timer } from '@lichen/core'
+import type { AgentMessage, EngineMessage, Hello, Welcome } from '@lichen/protocol'
 import type { Log } from '../log.js'
 import { Backoff } from './backoff.js'
+import type { AgentStream, StreamEvents } from './transport.js'
 
+/** A gateway that thousands of agents come back to at once may need seconds for each. */
 const welcomeTimeoutMs = 10_000
+/** While there are gateways that were not tried yet: a dead host that answers nothing should not hold up the way to a living one. */
+const firstRoundTimeoutMs = 2500
+/** A stream that lasted this long counts as good: what comes after it begins anew. */
+const goodAfterMs = 10_000
+/** Before the next gateway is tried: enough to spread the agents of a dead engine a little. */
+const nextGatewayMs = 100
 
 /** What the link asks and tells its user. */
 export interface LinkEvents {
-  /** A client with the node's current certificate. The link closes it. */
-  openClient(): AgentGatewayClient
+  /** host:port of every gateway known, at least one. Asked again before each stream. */
+  listGateways(): readonly string[]
+  openStream(gateway: string, events: StreamEvents): AgentStream
   buildHello(): Hello
   /** Facts as JSON when they changed since they were last sent; else empty. */
   buildHeartbeat(): string
@@ -28,37 +38,44 @@ export interface LinkEvents {
   onMessage(message: EngineMessage): void
   /** The stream may take more: give what is to be sent through `send`, until `canSend` is false. */
   onWritable(): void
-  /** The stream ended. */
-  onClosed(error: ServiceError | undefined): void
 }
-
-type Stream = ClientDuplexStream<AgentMessage, EngineMessage>
 
 /** See the file header. */
 export class Link {
   readonly #events: LinkEvents
+  readonly #clock: Clock
+  readonly #random: () => number
   readonly #log: Log
   readonly #backoff: Backoff
   #state: 'connecting' | 'open' | 'waiting' | 'stopped' = 'waiting'
-  #client: AgentGatewayClient | undefined
-  #stream: Stream | undefined
+  #gateway = ''
+  /** Streams since the last one that was good, or since the start. */
+  #tries = 0
+  #stream: AgentStream | undefined
   #openedAt = 0
-  #timer: NodeJS.Timeout | undefined
-  #heartbeat: NodeJS.Timeout | undefined
+  #timer: Timer | undefined
+  #heartbeat: Timer | undefined
   #windowBytes = 0
   #unackedBytes = 0
   #isFull = false
   #lastError = ''
 
-  constructor(events: LinkEvents, log: Log, random: () => number = Math.random) {
+  constructor(events: LinkEvents, { clock, random, log }: { clock: Clock; random: () => number; log: Log }) {
     this.#events = events
+    this.#clock = clock
+    this.#random = random
     this.#log = log
     // 250 ms: a restarted engine is found at once; 30 s: a gateway that is away for long is not bothered more than needed.
-    this.#backoff = new Backoff({ firstMs: 250, maxMs: 30_000, goodAfterMs: 10_000, random })
+    this.#backoff = new Backoff({ firstMs: 250, maxMs: 30_000, goodAfterMs, random })
   }
 
   get state(): 'connecting' | 'open' | 'waiting' | 'stopped' {
     return this.#state
+  }
+
+  /** The gateway of the stream that is, or was last; empty before the first. */
+  get gateway(): string {
+    return this.#gateway
   }
 
   /** Why the last stream ended, in words; empty when none did. */
@@ -67,7 +84,9 @@ export class Link {
   }
 
   start(): void {
-    if (this.#state === 'waiting') this.#connect()
+    if (this.#state !== 'waiting') return
+    const gateways = this.#events.listGateways()
+    this.#connect(gateways[Math.floor(this.#random() * gateways.length)] ?? gateways[0]!)
   }
 
   stop(): void {
@@ -75,11 +94,11 @@ export class Link {
     this.#close()
   }
 
-  /** Opens a new stream at once, e.g. with a new certificate. */
+  /** Opens a new stream at once, to the same gateway: e.g. with a new certificate. */
   reconnect(): void {
     if (this.#state === 'stopped') return
     this.#close()
-    this.#connect()
+    this.#connect(this.#gateway)
   }
 
   /** True while the stream takes messages without piling them up in memory. */
@@ -97,7 +116,7 @@ export class Link {
   send(message: AgentMessage): void {
     if (this.#state !== 'open' || !this.#stream) return
     if (message.message?.$case === 'log') this.#unackedBytes += message.message.value.data.length
-    this.#isFull = !this.#stream.write(message)
+    this.#isFull = !this.#stream.send(message)
   }
 
   /** The engine acknowledged this many bytes of log. */
@@ -105,64 +124,71 @@ export class Link {
     this.#unackedBytes = Math.max(0, this.#unackedBytes - sizeBytes)
   }
 
-  #connect(): void {
+  #connect(gateway: string): void {
     this.#state = 'connecting'
-    this.#client = this.#events.openClient()
-    const stream = this.#client.connect()
+    this.#gateway = gateway
+    this.#tries++
+    const isOwn = (): boolean => this.#stream === stream
+    const stream: AgentStream = this.#events.openStream(gateway, {
+      onMessage: (message) => {
+        if (isOwn()) this.#onMessage(message)
+      },
+      onDrain: () => {
+        if (!isOwn()) return
+        this.#isFull = false
+        if (this.#state === 'open') this.#events.onWritable()
+      },
+      onEnd: (reason) => {
+        if (isOwn()) this.#onEnd(reason)
+      },
+    })
     this.#stream = stream
-    const end = (error?: ServiceError): void => {
-      if (this.#stream === stream) this.#onEnd(error)
-    }
-    stream.on('data', (message: EngineMessage) => {
-      if (this.#stream === stream) this.#onData(message)
-    })
-    stream.on('drain', () => {
-      this.#isFull = false
-      if (this.#stream === stream && this.#state === 'open') this.#events.onWritable()
-    })
-    stream.on('error', (error: ServiceError) => end(error))
-    stream.on('end', () => end())
-    this.#timer = setTimeout(() => end(Object.assign(new Error(`no Welcome within ${welcomeTimeoutMs} ms`)) as ServiceError), welcomeTimeoutMs)
-    stream.write({ message: { $case: 'hello', value: this.#events.buildHello() } })
+    const timeoutMs = this.#isFirstRound ? firstRoundTimeoutMs : welcomeTimeoutMs
+    this.#timer = this.#clock.after(timeoutMs, () => this.#onEnd(`no Welcome within ${timeoutMs} ms`))
+    stream.send({ message: { $case: 'hello', value: this.#events.buildHello() } })
   }
 
-  #onData({ message }: EngineMessage): void {
+  get #isFirstRound(): boolean {
+    return this.#tries < this.#events.listGateways().length
+  }
+
+  #onMessage({ message }: EngineMessage): void {
     if (message?.$case !== 'welcome') {
       if (this.#state === 'open') this.#events.onMessage({ message })
       return
     }
-    clearTimeout(this.#timer)
+    this.#timer?.cancel()
     const welcome = message.value
     this.#state = 'open'
-    this.#openedAt = performance.now()
+    this.#openedAt = this.#clock.elapsed()
     this.#windowBytes = welcome.logWindowBytes
     this.#unackedBytes = 0
     this.#isFull = false
-    clearInterval(this.#heartbeat)
-    this.#heartbeat = setInterval(() => this.send({ message: { $case: 'heartbeat', value: { facts: this.#events.buildHeartbeat() } } }), Math.max(100, welcome.heartbeatIntervalMs))
+    this.#heartbeat?.cancel()
+    this.#heartbeat = this.#clock.every(Math.max(100, welcome.heartbeatIntervalMs), () => this.send({ message: { $case: 'heartbeat', value: { facts: this.#events.buildHeartbeat() } } }))
     this.#events.onWelcome(welcome)
     this.#events.onWritable()
   }
 
-  #onEnd(error: ServiceError | undefined): void {
-    const lastedMs = this.#state === 'open' ? performance.now() - this.#openedAt : 0
+  #onEnd(reason: string | undefined): void {
+    const lastedMs = this.#state === 'open' ? this.#clock.elapsed() - this.#openedAt : 0
     this.#close()
     this.#state = 'waiting'
-    const waitMs = this.#backoff.next(lastedMs)
-    this.#lastError = error ? error.details || error.message : 'the gateway closed the stream'
-    this.#log.warn({ error: this.#lastError, waitMs: Math.round(waitMs) }, 'the stream to the gateway ended; connecting again')
-    this.#timer = setTimeout(() => this.#connect(), waitMs)
-    this.#events.onClosed(error)
+    // Not after any stream: gateways that take streams and drop them are not to be hammered.
+    if (lastedMs >= goodAfterMs) this.#tries = 1
+    const gateways = this.#events.listGateways()
+    const next = gateways[(gateways.indexOf(this.#gateway) + 1) % gateways.length]!
+    const waitMs = this.#isFirstRound ? this.#random() * nextGatewayMs : this.#backoff.next(lastedMs)
+    this.#lastError = reason ?? 'the gateway closed the stream'
+    this.#log.warn({ gateway: this.#gateway, error: this.#lastError, next, waitMs: Math.round(waitMs) }, 'the stream to the gateway ended; connecting again')
+    this.#timer = this.#clock.after(waitMs, () => this.#connect(next))
   }
 
   #close(): void {
-    clearTimeout(this.#timer)
-    clearInterval(this.#heartbeat)
-    const { stream, client } = { stream: this.#stream, client: this.#client }
+    this.#timer?.cancel()
+    this.#heartbeat?.cancel()
+    const stream = this.#stream
     this.#stream = undefined
-    this.#client = undefined
-    // Cancelling makes the old stream say `error`; it is not listened to any more.
     stream?.cancel()
-    if (client) closeClient(client)
   }
 }

@@ -21,20 +21,28 @@ export interface Refusal {
 export type VerifiedOrder = Order & { readonly key: AttemptKey }
 export type Verified<T> = { readonly ok: true; readonly value: T } | { readonly ok: false; readonly refusal: Refusal }
 
-/** Ed25519 public keys by id. */
-export type SigningKeys = ReadonlyMap<string, KeyObject>
+/** The keys that orders may be signed with. */
+export interface SigningKeys {
+  /** Whether the signature fits; undefined when the key is not known. */
+  verify(keyId: string, bytes: Buffer, signature: Buffer): boolean | undefined
+}
 
 /** SubjectPublicKeyInfo of Ed25519 without the 32 bytes of the key (RFC 8410, section 4). */
 const ed25519Prefix = Buffer.from('302a300506032b6570032100', 'hex')
 
-/** The keys, ready to verify with. A key that is not 32 bytes is left out. */
+/** The keys, ready to verify with (Ed25519). A key that is not 32 bytes is left out. */
 export function readSigningKeys(keys: Identity['signingKeys']): SigningKeys {
   const known = new Map<string, KeyObject>()
   for (const { id, publicKey } of keys) {
     const raw = Buffer.from(publicKey, 'base64')
     if (raw.length === 32) known.set(id, createPublicKey({ key: Buffer.concat([ed25519Prefix, raw]), format: 'der', type: 'spki' }))
   }
-  return known
+  return {
+    verify(keyId, bytes, signature) {
+      const key = known.get(keyId)
+      return key && verify(null, bytes, key, signature)
+    },
+  }
 }
 
 /** What an order is compared with. */
@@ -84,9 +92,9 @@ function verifyMessage<T extends { key: AttemptKey | undefined; nodeId: string; 
     return malformed(undefined, `the ${what} could not be read: ${(error as Error).message}`)
   }
   const { key } = message
-  const publicKey = keys.get(keyId)
-  if (!publicKey) return unsigned(key, `the ${what} names the signing key ${JSON.stringify(keyId)}, which this node does not know`)
-  if (!verify(null, signingBytes(bytes), publicKey, signature)) return unsigned(key, `the signature of the ${what} does not fit its bytes`)
+  const isValid = keys.verify(keyId, signingBytes(bytes), signature)
+  if (isValid === undefined) return unsigned(key, `the ${what} names the signing key ${JSON.stringify(keyId)}, which this node does not know`)
+  if (!isValid) return unsigned(key, `the signature of the ${what} does not fit its bytes`)
   if (message.nodeId !== nodeId) return unsigned(key, `the ${what} was signed for node ${JSON.stringify(message.nodeId)}; this is ${nodeId}`)
   if (!key?.taskId || !key.actionId || key.attempt < 1) return malformed(key, `the ${what} does not say which attempt it is`)
   const highest = highestEpoch(key.taskId)

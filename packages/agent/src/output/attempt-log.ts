@@ -4,11 +4,16 @@
  * 1. A chunk holds whole lines of one command and one stream, at most 64 KiB, and is closed 20 ms after its first line at the latest.
  * 2. Output beyond the limit is not lost unseen: the first `headBytes` pass, a marker says so, and when the command ends a second marker says how
  *    much was cut, followed by the last `tailBytes`. Lines of the agent itself always pass.
+ * 3. Every chunk says up to where the running program's output is in it and the ones before (`LogSource`), exactly: to the line. So an agent that is started again
+ *    reads on from there, and no line is lost or doubled.
  */
+import type { Clock, Timer } from '@lichen/core'
 import { type AttemptKey, attemptKeyText, LogStream } from '@lichen/protocol'
-import { maxLineBytes } from './line-stream.js'
+import type { OutputName, OutputPositions } from '../programs/programs.js'
+import { type LinePlace, lineStart, maxLineBytes } from './line-stream.js'
 import type { Masker } from './masker.js'
 import type { Outbox } from './outbox.js'
+import type { LogSource } from './spool.js'
 
 /** A tailing client should see a line within 50 ms; half of it would double the messages of chatty programs. */
 const closeAfterMs = 20
@@ -26,11 +31,23 @@ export interface LogLimits {
 
 export const defaultLogLimits: LogLimits = { headBytes: 32 * 1024 * 1024, tailBytes: 256 * 1024 }
 
+interface TailLines {
+  readonly stream: LogStream
+  lines: Buffer
+  readonly place: LinePlace | undefined
+}
+
+interface Tail {
+  entries: TailLines[]
+  sizeBytes: number
+  cutBytes: number
+}
+
 /** See the file header. */
 export class AttemptLog {
   readonly #key: AttemptKey
   readonly #outbox: Outbox
-  readonly #now: () => number
+  readonly #clock: Clock
   readonly #limits: LogLimits
   readonly masker: Masker
   readonly #keyText: string
@@ -39,19 +56,31 @@ export class AttemptLog {
   #stream: LogStream = LogStream.AGENT
   #command = 0
   #openedAt = 0
-  #timer: NodeJS.Timeout | undefined
+  #timer: Timer | undefined
   /** Bytes of commands' output that passed. */
-  #passed = 0
+  #passed: number
   #lost = 0
-  #tail: { lines: Buffer[]; sizeBytes: number; cutBytes: number; stream: LogStream } | undefined
+  #isMarker = false
+  #tail: Tail | undefined
+  #run: string | undefined
+  /** Up to where the running program's output was taken into chunks, closed or not. */
+  #taken: Record<OutputName, LinePlace> = { stdout: lineStart, stderr: lineStart }
+  /** Up to where its chunks are spooled, or its lines are in the tail. */
+  #kept: Record<OutputName, number> = { stdout: 0, stderr: 0 }
 
-  constructor(options: { key: AttemptKey; outbox: Outbox; now: () => number; limits: LogLimits; masker: Masker }) {
+  constructor(options: { key: AttemptKey; outbox: Outbox; clock: Clock; limits: LogLimits; masker: Masker }) {
     this.#key = options.key
     this.#outbox = options.outbox
-    this.#now = options.now
+    this.#clock = options.clock
     this.#limits = options.limits
     this.masker = options.masker
     this.#keyText = attemptKeyText(options.key)
+    const source = this.#outbox.sourceOf(this.#keyText)
+    this.#passed = source?.passed ?? 0
+    if (source === undefined) return
+    // Every chunk says how far the program was read, those of the agent's own lines too: one of them may be the last that is kept.
+    this.#run = source.run
+    this.#taken = { stdout: source.stdout, stderr: source.stderr }
   }
 
   /** Index of the command whose lines follow. */
@@ -60,73 +89,107 @@ export class AttemptLog {
     this.#command = command
   }
 
+  /** The output that follows is this program's. Gives back up to where an earlier run of the agent took it: its beginning, when it is new. */
+  beginRun(run: string): Readonly<Record<OutputName, LinePlace>> {
+    this.#close()
+    const source = this.#outbox.sourceOf(this.#keyText)
+    const { stdout, stderr } = source?.run === run ? source : { stdout: lineStart, stderr: lineStart }
+    this.#run = run
+    this.#taken = { stdout, stderr }
+    this.#kept = { stdout: stdout.position, stderr: stderr.position }
+    return { stdout, stderr }
+  }
+
+  /**
+   * Before these positions the running program's output is not needed any more: it is spooled, was cut, or is in the tail. (The death of the agent takes the tail with it, and
+   * the marker counts it as cut: a program must not wait for a tail that grows only when it prints.)
+   */
+  get releasable(): OutputPositions {
+    return { ...this.#kept }
+  }
+
   /** The command's output is over: writes what was kept from its end, with the count of what was cut. */
   endCommand(): void {
     const tail = this.#tail
     this.#tail = undefined
     if (!tail) return
     if (tail.cutBytes > 0) this.say(`… ${tail.cutBytes} bytes cut …`)
-    for (const lines of tail.lines) this.#put(tail.stream, lines)
+    for (const { stream, lines, place } of tail.entries) this.#put(stream, lines, place)
   }
 
-  /** One or more whole lines of the command's output, masked already. */
-  write(stream: LogStream, lines: Buffer): void {
-    if (this.#tail) return this.#keepTail(stream, lines)
+  /** One or more whole lines of the command's output, masked already. `place`: the place behind them in the output of the running program. */
+  write(stream: LogStream, lines: Buffer, place?: LinePlace): void {
+    if (!this.#tail && this.#passed >= this.#limits.headBytes) this.#beginTail()
+    if (this.#tail) return this.#keepTail(stream, lines, place)
     const room = this.#limits.headBytes - this.#passed
     if (lines.length <= room) {
       this.#passed += lines.length
-      return this.#put(stream, lines)
+      return this.#put(stream, lines, place)
     }
     const cut = lines.lastIndexOf(newline, Math.max(0, room - 1)) + 1
-    if (cut > 0 && room > 0) this.#put(stream, lines.subarray(0, cut))
+    if (cut > 0 && room > 0) this.#put(stream, lines.subarray(0, cut), this.#placeAfter(stream, lines.subarray(0, cut), place))
     this.#passed = this.#limits.headBytes
     this.say(`… the output is longer than ${this.#limits.headBytes} bytes: of what follows only the last ${this.#limits.tailBytes} bytes are kept, and shown when the command ends …`)
-    this.#tail = { lines: [], sizeBytes: 0, cutBytes: 0, stream }
-    this.#keepTail(stream, room > 0 ? lines.subarray(cut) : lines)
+    this.#beginTail()
+    this.#keepTail(stream, room > 0 ? lines.subarray(cut) : lines, place)
+  }
+
+  /** So many bytes of the running program's output are not there any more. */
+  skip(sizeBytes: number): void {
+    if (!this.#tail && this.#passed >= this.#limits.headBytes) this.#beginTail()
+    if (this.#tail) this.#tail.cutBytes += sizeBytes
+    else this.say(`… ${sizeBytes} bytes cut …`)
   }
 
   /** Lines of the agent itself: headings, markers, notes. Masked here; a newline is added. */
   say(text: string): void {
-    this.#put(LogStream.AGENT, Buffer.from(`${this.masker.maskText(text)}\n`, 'utf8'))
+    this.#put(LogStream.AGENT, Buffer.from(`${this.masker.maskText(text)}\n`, 'utf8'), undefined)
   }
 
   /** Closes what is open: nothing more comes, or what came must not be waited for. */
   close(): void {
     this.#close()
-    clearTimeout(this.#timer)
+    this.#sayLost(true)
+    this.#timer?.cancel()
     this.#timer = undefined
   }
 
-  #put(stream: LogStream, lines: Buffer): void {
+  #put(stream: LogStream, lines: Buffer, place: LinePlace | undefined): void {
     if (stream !== this.#stream) {
       this.#close()
       this.#stream = stream
     }
     for (let rest = lines; rest.length > 0; ) {
       if (this.#size + rest.length <= maxChunkBytes) {
-        this.#take(rest)
+        this.#take(rest, place)
         break
       }
       const cut = rest.lastIndexOf(newline, maxChunkBytes - this.#size - 1) + 1
-      if (cut > 0) {
-        this.#take(rest.subarray(0, cut))
-        rest = rest.subarray(cut)
-      } else if (this.#size === 0) {
-        // One line as long as a chunk, with its marks: it goes alone.
-        const end = rest.indexOf(newline) + 1
-        this.#take(rest.subarray(0, end))
+      // A line as long as a chunk, with its marks, goes alone.
+      const end = cut > 0 ? cut : this.#size === 0 ? rest.indexOf(newline) + 1 : 0
+      if (end > 0) {
+        const part = rest.subarray(0, end)
         rest = rest.subarray(end)
+        this.#take(part, rest.length === 0 ? place : this.#placeAfter(stream, part, place))
       }
       this.#close()
     }
   }
 
-  #take(lines: Buffer): void {
-    if (this.#size === 0) this.#openedAt = this.#now()
+  #take(lines: Buffer, place: LinePlace | undefined): void {
+    if (this.#size === 0) this.#openedAt = this.#clock.now()
     this.#parts.push(lines)
     this.#size += lines.length
+    if (place) this.#taken[nameOf(this.#stream)] = place
     if (this.#size >= maxChunkBytes) this.#close()
-    else this.#timer ??= setTimeout(() => this.#onTimer(), closeAfterMs)
+    else this.#timer ??= this.#clock.after(closeAfterMs, () => this.#onTimer())
+  }
+
+  /** The place behind these lines, which are only the first of what ends at `place`. */
+  #placeAfter(stream: LogStream, lines: Buffer, place: LinePlace | undefined): LinePlace | undefined {
+    if (!place) return undefined
+    const before = this.#taken[nameOf(stream)]
+    return { ...before, lines: before.lines + countLines(lines) }
   }
 
   #onTimer(): void {
@@ -136,34 +199,56 @@ export class AttemptLog {
 
   #close(): void {
     if (this.#size === 0) return
-    const head = { key: this.#key, position: this.#outbox.endPosition(this.#keyText), command: this.#command, stream: this.#stream, at: this.#openedAt }
-    const isKept = this.#outbox.append(head, this.#parts, this.#size)
-    if (!isKept) this.#lost += this.#size
+    const source: LogSource | undefined = this.#run === undefined ? undefined : { run: this.#run, ...this.#taken, passed: this.#passed }
+    const head = { key: this.#key, position: this.#outbox.endPosition(this.#keyText), command: this.#command, stream: this.#stream, at: this.#openedAt, ...(source && { source }) }
+    const stands = this.#outbox.append(head, this.#parts, this.#size, this.#isMarker)
+    if (stands === 'nowhere') this.#lost += this.#size
+    // Also when it stands in memory, or nowhere: while the disk is full a program would wait for ever else.
+    if (source && !this.#tail) this.#kept = { stdout: source.stdout.position, stderr: source.stderr.position }
     this.#parts = []
     this.#size = 0
-    if (isKept && this.#lost > 0) {
-      const lost = this.#lost
-      this.#lost = 0
-      this.say(`… ${lost} bytes cut: the disk of the node is full …`)
-    }
+    if (stands !== 'nowhere') this.#sayLost(false)
   }
 
-  #keepTail(stream: LogStream, lines: Buffer): void {
+  /** Says how much was lost since the last time, if anything was. `isForced`: also beyond the limit. */
+  #sayLost(isForced: boolean): void {
+    if (this.#lost === 0) return
+    const lost = this.#lost
+    this.#lost = 0
+    this.#isMarker = isForced
+    this.say(`… ${lost} bytes cut: there was no room for them on the node …`)
+    if (isForced) this.#close()
+    this.#isMarker = false
+  }
+
+  #beginTail(): void {
+    this.#tail = { entries: [], sizeBytes: 0, cutBytes: 0 }
+  }
+
+  #keepTail(stream: LogStream, lines: Buffer, place: LinePlace | undefined): void {
     const tail = this.#tail!
-    tail.stream = stream
-    tail.lines.push(lines)
+    tail.entries.push({ stream, lines, place })
+    if (place) this.#kept[nameOf(stream)] = place.position
     tail.sizeBytes += lines.length
-    while (tail.sizeBytes > this.#limits.tailBytes && tail.lines.length > 0) this.#dropOldest(tail)
+    while (tail.sizeBytes > this.#limits.tailBytes && tail.entries.length > 0) this.#dropOldest(tail)
   }
 
-  #dropOldest(tail: { lines: Buffer[]; sizeBytes: number; cutBytes: number }): void {
-    const oldest = tail.lines[0]!
+  #dropOldest(tail: Tail): void {
+    const oldest = tail.entries[0]!
     const excess = tail.sizeBytes - this.#limits.tailBytes
-    const cut = excess >= oldest.length ? oldest.length : oldest.indexOf(newline, excess - 1) + 1
+    const cut = excess >= oldest.lines.length ? oldest.lines.length : oldest.lines.indexOf(newline, excess - 1) + 1
     tail.sizeBytes -= cut
     tail.cutBytes += cut
-    if (cut >= oldest.length) tail.lines.shift()
+    if (cut >= oldest.lines.length) tail.entries.shift()
     // Copied, so that a small rest does not hold a large buffer.
-    else tail.lines[0] = Buffer.from(oldest.subarray(cut))
+    else oldest.lines = Buffer.from(oldest.lines.subarray(cut))
   }
+}
+
+const nameOf = (stream: LogStream): OutputName => (stream === LogStream.STDERR ? 'stderr' : 'stdout')
+
+function countLines(lines: Buffer): number {
+  let count = 0
+  for (let at = lines.indexOf(newline); at >= 0; at = lines.indexOf(newline, at + 1)) count++
+  return count
 }

@@ -5,14 +5,14 @@
  * 2. Attempts take turns, one chunk each: a talkative one does not hold up another's result.
  * 3. After `rewind` everything unacknowledged is sent again, from the position that was acknowledged.
  * 4. The last chunk of an attempt without a result stays in the spool even when acknowledged: after a restart it tells where the log goes on.
- * 5. `aheadBytes` counts what is spooled and not acknowledged; above the limit processes are not read from any more (`whenRoom`).
+ * 5. `aheadBytes` counts what is spooled and not acknowledged, of all attempts together. A little below the limit programs are not read from any more (`whenRoom`): they wait.
+ *    What comes all the same (programs that were being read, lines of the agent) is refused at the limit, and its log says so.
  */
 import { type AttemptKey, attemptKeyText } from '@lichen/protocol'
-import type { Log } from '../log.js'
-import { type ChunkHead, type ChunkPlace, Spool } from './spool.js'
+import { type ChunkHead, type ChunkPlace, type LogSource, Spool, type SpoolOptions } from './spool.js'
 
-/** Log a node may hold unacknowledged before its processes have to wait. */
-const maxAheadBytes = 64 * 1024 * 1024
+/** Between the point where programs have to wait and the limit: several of them may be in the middle of a read. A quarter of very small limits. */
+const maxReserveBytes = 16 * 1024 * 1024
 /** Unsent chunks kept in memory too, to spare reading them back. */
 const memoryBytes = 2 * 1024 * 1024
 
@@ -34,6 +34,8 @@ interface Line {
   endPosition: number
   /** See invariant 4. */
   anchor: ChunkPlace | undefined
+  /** Of the last chunk. */
+  source: LogSource | undefined
   isResultReady: boolean
   isResultSent: boolean
   isQueued: boolean
@@ -45,6 +47,7 @@ export type Outgoing = { readonly type: 'log'; readonly chunk: Chunk } | { reado
 /** See the file header. */
 export class Outbox {
   readonly #spool: Spool
+  readonly #limitBytes: number
   readonly #lines = new Map<string, Line>()
   #turns: Line[] = []
   #memoryBytes = 0
@@ -54,8 +57,9 @@ export class Outbox {
   onReady: () => void = () => {}
 
   /** The outbox over the spool of this directory, with what an earlier run left in it. */
-  constructor(directory: string, log: Log) {
-    this.#spool = Spool.open(directory, log, (head, place) => this.#add(head, place, undefined))
+  constructor(options: SpoolOptions & { readonly limitBytes: number }) {
+    this.#limitBytes = options.limitBytes
+    this.#spool = Spool.open(options, (head, place) => this.#add(head, place, undefined))
   }
 
   /** Where the attempt's log ends: the position of its next chunk. */
@@ -63,9 +67,14 @@ export class Outbox {
     return this.#lines.get(keyText)?.endPosition ?? 0
   }
 
+  /** Up to where the output of the attempt's running program is spooled; undefined when nothing of it is. */
+  sourceOf(keyText: string): LogSource | undefined {
+    return this.#lines.get(keyText)?.source
+  }
+
   /** True while processes may be read from. */
   get hasRoom(): boolean {
-    return this.#aheadBytes < maxAheadBytes
+    return this.#aheadBytes < this.#limitBytes - Math.min(maxReserveBytes, this.#limitBytes / 4)
   }
 
   /** Calls back once when there is room again. */
@@ -73,10 +82,16 @@ export class Outbox {
     this.#onRoom.push(callback)
   }
 
-  /** Spools the chunk and queues it; false when disk and memory are full and it is lost. */
-  append(head: ChunkHead, parts: readonly Buffer[], sizeBytes: number): boolean {
-    const place = this.#spool.append(head, parts, sizeBytes)
-    if (!place) return false
+  /**
+   * Spools the chunk and queues it. Gives back where it stands: `memory` when the disk is full, `nowhere` when memory is full too or the limit is reached, and it is lost. `isMarker`: the limit does not
+   * count, as it says what was lost. Behind a chunk in memory
+   * all of the attempt's are kept there until the engine has it: what is on the disk must have no hole when the agent is started again.
+   */
+  append(head: ChunkHead, parts: readonly Buffer[], sizeBytes: number, isMarker = false): 'disk' | 'memory' | 'nowhere' {
+    if (!isMarker && this.#aheadBytes + sizeBytes > this.#limitBytes) return 'nowhere'
+    const isBehindMemory = this.#lines.get(attemptKeyText(head.key))?.chunks.at(-1)?.place.memory !== undefined
+    const place = this.#spool.append(head, parts, sizeBytes, isBehindMemory)
+    if (!place) return 'nowhere'
     let data: Buffer | undefined
     if (!place.memory && this.#memoryBytes + sizeBytes <= memoryBytes) {
       this.#memoryBytes += sizeBytes
@@ -84,7 +99,7 @@ export class Outbox {
     }
     this.#add(head, place, data)
     this.onReady()
-    return true
+    return place.memory ? 'memory' : 'disk'
   }
 
   /** The result of this attempt is journaled: it is sent after the attempt's log. */
@@ -180,6 +195,7 @@ export class Outbox {
     this.#dropAnchor(line)
     line.chunks.push({ head, place, data })
     line.endPosition = head.position + place.sizeBytes
+    line.source = head.source
     this.#aheadBytes += place.sizeBytes
     this.#queue(line)
   }
@@ -187,7 +203,7 @@ export class Outbox {
   #line(key: AttemptKey, keyText: string): Line {
     const known = this.#lines.get(keyText)
     if (known) return known
-    const line: Line = { keyText, key, chunks: [], unsent: 0, endPosition: 0, anchor: undefined, isResultReady: false, isResultSent: false, isQueued: false }
+    const line: Line = { keyText, key, chunks: [], unsent: 0, endPosition: 0, anchor: undefined, source: undefined, isResultReady: false, isResultSent: false, isQueued: false }
     this.#lines.set(keyText, line)
     return line
   }

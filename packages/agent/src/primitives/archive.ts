@@ -2,7 +2,7 @@
  * An archive fetched, compared with its digest and unpacked once. A marker file in the destination holds the digest of what was unpacked there, written
  * last: it is what the check looks for.
  */
-import { createHash } from 'node:crypto'
+import { createHash, randomUUID } from 'node:crypto'
 import { createReadStream, createWriteStream } from 'node:fs'
 import { mkdir, readFile, rm } from 'node:fs/promises'
 import type { IncomingMessage } from 'node:http'
@@ -36,8 +36,8 @@ export const archive: Primitive<'archive'> = {
     if (spec.owner !== undefined && !owner) return failure('COMMAND_USER_UNKNOWN', `the node has no user ${spec.owner}`)
     const directory = join(context.dataDirectory, 'downloads')
     await mkdir(directory, { recursive: true, mode: 0o700 })
-    // Named after the digest and this process's moment: two attempts may fetch the same archive.
-    const path = join(directory, `${spec.sha256}-${process.hrtime.bigint()}`)
+    // Not named after the digest alone: two attempts may fetch the same archive.
+    const path = join(directory, `${spec.sha256}-${randomUUID()}`)
     try {
       const problem = await fetchArchive(spec, path, context)
       return problem ?? (await unpack(spec, path, owner, context))

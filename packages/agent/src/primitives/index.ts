@@ -18,6 +18,11 @@ export interface Effect {
   /** False for kinds that only look (probe, note). */
   readonly hasEffect: boolean
   readonly isCheckable: boolean
+  /** False when a power cut must not make one forget that it began: what cannot be checked, or would reboot the node again and again. */
+  readonly mayBeginUnflushed: boolean
+  /** True when doing is one program, so that a doing can go on from that program's end. */
+  readonly isOneProgram: boolean
+  recover(): void
   check(context: CommandContext): Promise<Finding>
   do(context: CommandContext): Promise<Done>
   verify(context: CommandContext): Promise<Finding>
@@ -31,6 +36,9 @@ export function effectOf(command: Command): Effect {
   return {
     hasEffect: primitive.do !== undefined,
     isCheckable: primitive.isCheckable?.(spec) ?? true,
+    mayBeginUnflushed: (primitive.isCheckable?.(spec) ?? true) && !(command.kind === 'run' && command.spec.reboots),
+    isOneProgram: command.kind === 'run',
+    recover: () => primitive.recover?.(),
     check: (context) => primitive.check(spec, context),
     do: (context) => primitive.do?.(spec, context) ?? Promise.resolve({}),
     verify: (context) => (primitive.verify ?? primitive.check).call(primitive, spec, context),

@@ -6,9 +6,9 @@
  * 3. A name is looked up before it is given to apt-get, which would take an unknown one for a pattern, or `name-` for a removal.
  */
 import { existsSync, readdirSync, statSync } from 'node:fs'
-import type { CommandSpec } from '@lichen/core'
+import type { Clock, CommandSpec } from '@lichen/core'
 import { pause } from '../run/deadline.js'
-import type { Execution } from '../run/execution.js'
+import type { Execution } from '../run/program.js'
 import { checkConfinedKind } from './confinement.js'
 import { type InstalledPackage, readAvailable, readInstalled, splitName } from './package-database.js'
 import { type CommandContext, type Done, failure, type Primitive } from './primitive.js'
@@ -34,6 +34,9 @@ export const packages: Primitive<'package'> = {
     const lines = compare(spec, installed)
     return lines.length === 0 ? { isThere: true } : { isThere: false, difference: lines.join('\n') }
   },
+
+  // A policy that an interrupted installation left would keep services of others from starting.
+  recover: () => removePolicy(),
 
   async do(spec, context) {
     const leave = await context.lockPackages()
@@ -91,10 +94,11 @@ async function repair(context: CommandContext): Promise<Failed | undefined> {
 
 /** What apt cannot know: fetches the lists when they are absent, old, or without one of the names, then says which names are unknown. */
 async function findMissing(names: readonly string[], context: CommandContext): Promise<Failed | undefined> {
-  const isFresh = listsAgeMs() < listsMaxAgeMs
+  const { clock } = context.deadline
+  const isFresh = listsAgeMs(clock) < listsMaxAgeMs
   if (!isFresh) {
     const failed = await apt(['update', ...aptOptions], context)
-    if (failed && listsAgeMs() === Infinity) return failed
+    if (failed && listsAgeMs(clock) === Infinity) return failed
   }
   let unknown = await listUnknown(names, context)
   if (unknown.length > 0 && isFresh) {
@@ -116,12 +120,12 @@ async function listUnknown(names: readonly string[], context: CommandContext): P
 }
 
 /** Milliseconds since the package lists were fetched; Infinity when there are none. */
-function listsAgeMs(): number {
+function listsAgeMs(clock: Clock): number {
   try {
     const lists = readdirSync(listsDirectory).filter((name) => /_Packages(\.\w+)?$/.test(name))
     if (lists.length === 0) return Infinity
     // apt renews this directory's time at each update, also when no list has changed.
-    return Date.now() - Math.max(statSync(listsDirectory).mtimeMs, statSync(`${listsDirectory}/partial`).mtimeMs)
+    return clock.now() - Math.max(statSync(listsDirectory).mtimeMs, statSync(`${listsDirectory}/partial`).mtimeMs)
   } catch {
     return Infinity
   }

@@ -3,7 +3,7 @@
  * again, check mode, interruption) is in run/command.ts.
  */
 import type { CommandSpec, CommandKind, Failure } from '@lichen/core'
-import type { Execution, Program } from '../run/execution.js'
+import type { Execution, Program } from '../run/program.js'
 import type { Deadline } from '../run/deadline.js'
 import type { AttemptLog } from '../output/attempt-log.js'
 
@@ -45,7 +45,11 @@ export interface CommandContext {
   readonly confine: string | undefined
   /** Private to the agent, for downloads. */
   readonly dataDirectory: string
-  /** Runs a program within the deadline. */
+  /** The node's present boot. */
+  readonly bootId: string
+  /** The boot in which the command began in an earlier run of the agent; undefined when it did not. */
+  readonly begunBoot: string | undefined
+  /** Runs a program within the deadline: supervised, so that it outlives the agent, when the command is being done and the output is not `quiet`; else as a child. */
   run(program: Program): Promise<Execution>
   /** Waits for the one place on this node where packages are changed; call what is given back to leave it. */
   lockPackages(): Promise<() => void>
@@ -59,6 +63,8 @@ export interface Primitive<Kind extends CommandKind> {
   do?(spec: CommandSpec<Kind>, context: CommandContext): Promise<Done>
   /** False when the check cannot tell (a program without a check). Default: it can. */
   isCheckable?(spec: CommandSpec<Kind>): boolean
+  /** Puts right what an interrupted doing left half-done of the agent's own, before the check. */
+  recover?(): void
   /** The check after doing, where it differs from the one before. */
   verify?(spec: CommandSpec<Kind>, context: CommandContext): Promise<Finding>
 }

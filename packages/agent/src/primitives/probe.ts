@@ -1,6 +1,6 @@
 /** Waits until something answers. Has no effect, so it is a check alone; in check mode it asks once, and no answer is a difference, not a failure. */
 import { connect } from 'node:net'
-import type { CommandSpec } from '@lichen/core'
+import type { Clock, CommandSpec } from '@lichen/core'
 import { pause } from '../run/deadline.js'
 import { type CommandContext, failure, type Primitive } from './primitive.js'
 
@@ -15,16 +15,17 @@ const maxBodyBytes = 1024 * 1024
 export const probe: Primitive<'probe'> = {
   async check(spec, context) {
     if ([spec.tcp, spec.http, spec.command].filter((way) => way !== undefined).length !== 1) return failure('COMMAND_BAD_SPEC', 'exactly one of tcp, http and command must be given')
-    const until = performance.now() + (context.mode === 'check' ? 0 : (spec.deadlineMs ?? defaultDeadlineMs))
+    const { clock } = context.deadline
+    const until = clock.elapsed() + (context.mode === 'check' ? 0 : (spec.deadlineMs ?? defaultDeadlineMs))
     for (let tries = 1; ; tries++) {
       const problem = await ask(spec, context)
       if (problem === undefined) return { isThere: true }
       if (context.mode === 'check') return { isThere: false, difference: `${describe(spec)}: ${problem}` }
       if (tries === 1) context.log.say(`waiting for ${describe(spec)}: ${problem}`)
-      if (context.deadline.reason || performance.now() >= until) {
+      if (context.deadline.reason || clock.elapsed() >= until) {
         return failure('COMMAND_PROBE_DEADLINE', `${describe(spec)} did not answer as asked within ${spec.deadlineMs ?? defaultDeadlineMs} ms (${tries} tries); the last try: ${problem}`)
       }
-      await pause(Math.min(spec.intervalMs ?? defaultIntervalMs, Math.max(1, until - performance.now())), context.deadline)
+      await pause(Math.min(spec.intervalMs ?? defaultIntervalMs, Math.max(1, until - clock.elapsed())), context.deadline)
     }
   },
 }
@@ -37,7 +38,7 @@ function describe(spec: Spec): string {
 /** What is wrong with the answer; undefined when it is as asked. */
 async function ask(spec: Spec, context: CommandContext): Promise<string | undefined> {
   if (spec.tcp) return await askTcp(spec.tcp.host, spec.tcp.port)
-  if (spec.http) return await askHttp(spec.http)
+  if (spec.http) return await askHttp(spec.http, context.deadline.clock)
   const execution = await context.run({ argv: spec.command!, output: 'quiet' })
   if (execution.exitCode === 0) return undefined
   const how = execution.startError ?? (execution.exitCode === undefined ? `ended by ${execution.signal}` : `exit code ${execution.exitCode}`)
@@ -57,7 +58,7 @@ function askTcp(host: string, port: number): Promise<string | undefined> {
   })
 }
 
-async function askHttp({ url, codes, bodyIncludes }: NonNullable<Spec['http']>): Promise<string | undefined> {
+async function askHttp({ url, codes, bodyIncludes }: NonNullable<Spec['http']>, clock: Clock): Promise<string | undefined> {
   const { get } = url.startsWith('https:') ? await import('node:https') : await import('node:http')
   return await new Promise((resolve) => {
     // The certificate is not what a probe asks for; deployments often have a CA of their own.
@@ -78,8 +79,8 @@ async function askHttp({ url, codes, bodyIncludes }: NonNullable<Spec['http']>):
       })
     })
     // `timeout` above counts silence only: an answer that drips for ever is no answer either.
-    const timer = setTimeout(() => request.destroy(new Error(`no whole answer within ${2 * tryMs} ms`)), 2 * tryMs)
-    request.once('close', () => clearTimeout(timer))
+    const timer = clock.after(2 * tryMs, () => request.destroy(new Error(`no whole answer within ${2 * tryMs} ms`)))
+    request.once('close', () => timer.cancel())
     request.once('timeout', () => request.destroy(new Error(`no answer within ${tryMs} ms`)))
     request.once('error', (error) => resolve(error.message || (error as NodeJS.ErrnoException).code || 'failed'))
   })

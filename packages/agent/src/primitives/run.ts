@@ -1,38 +1,33 @@
 /**
  * A program run once. Its check is what the spec says: `creates` (a path), `unless`, or `verify` when there is no `unless`; any of them suffices. Where
  * the effect is there already, outputs from stdout are what the check printed, as the program did not run.
+ *
+ * A program that `reboots` the node is done when the node has another boot id than when it began.
  */
 import { open } from 'node:fs/promises'
 import type { CommandSpec } from '@lichen/core'
 import { findAccount } from '../run/account.js'
-import type { Execution, Program } from '../run/execution.js'
+import { pause } from '../run/deadline.js'
+import type { Execution, Program } from '../run/program.js'
 import { lstatIfThere } from './file.js'
-import { type CommandContext, failure, type Finding, type Outputs, type Primitive } from './primitive.js'
+import { type CommandContext, type Done, failure, type Finding, type Outputs, type Primitive } from './primitive.js'
 
 type Spec = CommandSpec<'run'>
 const maxOutputBytes = 64 * 1024
+/** A shutdown that goes on is over by then: systemd's own limit for stopping a unit is 90 s. */
+const shutdownMs = 120_000
+const noOutputs: Outputs = { plain: {}, secret: {} }
 const shell = ['/bin/bash', '-euo', 'pipefail', '-c']
 
 /** See the file header. */
 export const run: Primitive<'run'> = {
-  isCheckable: (spec) => spec.creates !== undefined || spec.unless !== undefined || spec.verify !== undefined,
+  isCheckable: (spec) => hasCheck(spec) || spec.reboots === true,
 
   async check(spec, context) {
     const problem = checkSpec(spec, context)
     if (problem) return problem
-    const checker = spec.unless ?? spec.verify
-    let isThere = spec.creates !== undefined && (await lstatIfThere(spec.creates)) !== undefined
-    let printed: Buffer = Buffer.alloc(0)
-    if (!isThere && checker !== undefined) {
-      const base = findBase(spec, context)
-      if ('failure' in base) return { isThere: false, difference: base.failure.message }
-      const execution = await context.run({ ...base, argv: toArgv(checker), output: 'quiet', captureBytes: maxOutputBytes })
-      isThere = execution.exitCode === 0
-      printed = execution.stdout
-    }
-    if (!isThere) return { isThere: false, difference: `run ${describe(spec, context)}` }
-    const outputs = await readOutputs(spec, printed, context)
-    return 'failure' in outputs ? { isThere: false, difference: outputs.failure.message } : { isThere: true, outputs }
+    if (spec.reboots && context.begunBoot !== undefined && context.begunBoot !== context.bootId) return await checkRebooted(spec, context)
+    return await look(spec, context)
   },
 
   async do(spec, context) {
@@ -40,6 +35,7 @@ export const run: Primitive<'run'> = {
     if ('failure' in base) return base
     const execution = await context.run({ ...base, argv: spec.argv ?? [...shell, spec.shell ?? ''], stdin: spec.stdin, ...captureOf(spec) })
     const failed = toFailure(spec, execution, context)
+    if (spec.reboots && (!failed || execution.signal !== undefined)) return await awaitReboot(spec, execution, failed, context)
     if (failed) return { ...failed, exitCode: execution.exitCode }
     const outputs = await readOutputs(spec, execution.stdout, context, execution.isStdoutCut)
     return 'failure' in outputs ? { ...outputs, exitCode: execution.exitCode } : { exitCode: execution.exitCode, outputs }
@@ -55,6 +51,43 @@ export const run: Primitive<'run'> = {
     if (execution.exitCode === 0) return { isThere: true }
     return notVerified(`it ended well, but its check \`${toArgv(checker).at(-1)}\` ${describeEnd(execution)}`)
   },
+}
+
+const hasCheck = (spec: Spec): boolean => spec.creates !== undefined || spec.unless !== undefined || spec.verify !== undefined
+
+async function look(spec: Spec, context: CommandContext): Promise<Finding> {
+  const checker = spec.unless ?? spec.verify
+  let isThere = spec.creates !== undefined && (await lstatIfThere(spec.creates)) !== undefined
+  let printed: Buffer = Buffer.alloc(0)
+  if (!isThere && checker !== undefined) {
+    const base = findBase(spec, context)
+    if ('failure' in base) return { isThere: false, difference: base.failure.message }
+    const execution = await context.run({ ...base, argv: toArgv(checker), output: 'quiet', captureBytes: maxOutputBytes })
+    isThere = execution.exitCode === 0
+    printed = execution.stdout
+  }
+  if (!isThere) return { isThere: false, difference: `run ${describe(spec, context)}` }
+  const outputs = await readOutputs(spec, printed, context)
+  return 'failure' in outputs ? { isThere: false, difference: outputs.failure.message } : { isThere: true, outputs }
+}
+
+/** After the reboot that the program was to bring about: it is not run once more, whatever the check says. */
+async function checkRebooted(spec: Spec, context: CommandContext): Promise<Finding> {
+  if (!hasCheck(spec)) return { isThere: true, outputs: noOutputs }
+  const found = await look(spec, context)
+  if ('failure' in found || found.isThere) return found
+  return failure('COMMAND_NOT_VERIFIED', 'the node has rebooted, but the effect is not there')
+}
+
+/**
+ * The program has asked for the reboot; the agent is stopped by it and goes on afterwards. A program that a signal ended was most likely ended by the shutdown that it
+ * began: that is waited for a while before it counts as a failure.
+ */
+async function awaitReboot(spec: Spec, { exitCode }: Execution, failed: ReturnType<typeof failure> | undefined, { log, deadline }: CommandContext): Promise<Done> {
+  log.say('waiting for the node to reboot')
+  // Longer than is left: it is the deadline that ends it, and says why.
+  await pause(failed ? shutdownMs : deadline.leftMs + 1000, deadline)
+  return { ...(failed ?? failure('COMMAND_TIMED_OUT', `${spec.argv?.join(' ') ?? 'the script'} ended well, but the node did not reboot`)), exitCode }
 }
 
 const notVerified = (message: string): Finding => failure('COMMAND_NOT_VERIFIED', message)
@@ -75,8 +108,8 @@ const toArgv = (check: readonly string[] | string): readonly string[] => (typeof
 
 const stdoutOutputs = (spec: Spec) => Object.values(spec.outputs ?? {}).filter((output) => output.from === 'stdout')
 
-/** A program whose stdout is a secret output prints it nowhere else. */
-function captureOf(spec: Spec): Pick<Program, 'captureBytes' | 'output'> {
+/** Where the program's output goes, and how much of it is kept for outputs. A program whose stdout is a secret output prints it nowhere else. */
+export function captureOf(spec: Spec): Pick<Program, 'captureBytes' | 'output'> {
   const outputs = stdoutOutputs(spec)
   if (outputs.length === 0) return {}
   return { captureBytes: maxOutputBytes, output: outputs.some((output) => output.secret) ? 'stderr' : 'log' }

@@ -2,7 +2,7 @@
  * Keeps packages from starting their services while they are installed, by the file that Debian has for it: /usr/sbin/policy-rc.d (invoke-rc.d(8)).
  *
  * 1. Our file stands there only during one package command; one that was there before waits beside it and comes back.
- * 2. After a crash the next package command, or the next start of the agent, sees our mark in the file and removes it.
+ * 2. After a crash the command that was interrupted, or the next package command, sees our mark in the file and removes it.
  * 3. Units that were active before may be stopped, started and reloaded: an upgrade must not leave them down. dbus and polkit may always start: a
  *    denied start of theirs breaks others at once (libvirt, nova-compute).
  */

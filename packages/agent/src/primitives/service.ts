@@ -114,18 +114,19 @@ async function planSteps(spec: Spec, state: UnitState, context: CommandContext):
 /** Resolves when the last change of each file is more than a tick old, so that a start from now on is after it. */
 async function waitForOlder(paths: readonly string[], context: CommandContext): Promise<void> {
   const youngestUs = Math.max(0, ...paths.map(changeTimeUs))
-  const ageMs = Date.now() - youngestUs / 1000
+  const ageMs = context.deadline.clock.now() - youngestUs / 1000
   const waitMs = (2 * tickUs) / 1000 - ageMs
   if (waitMs > 0 && ageMs >= 0) await pause(waitMs, context.deadline)
 }
 
 /** The unit's state once it is no longer on its way to another. */
 async function awaitSteady(spec: Spec, context: CommandContext): Promise<UnitState | { readonly problem: string }> {
-  const until = performance.now() + stateTimeoutMs
+  const { clock } = context.deadline
+  const until = clock.elapsed() + stateTimeoutMs
   for (;;) {
     const state = await readUnit(spec.unit, context)
     const isMoving = !('problem' in state) && (state.activeState === 'activating' || state.activeState === 'deactivating') && state.subState !== 'auto-restart'
-    if (!isMoving || performance.now() > until || context.deadline.reason) return state
+    if (!isMoving || clock.elapsed() > until || context.deadline.reason) return state
     await pause(200, context.deadline)
   }
 }

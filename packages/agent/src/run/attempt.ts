@@ -4,26 +4,33 @@
  *
  * 1. Commands run in order; the first that does not succeed ends the attempt.
  * 2. A command that cannot be checked begins only after the journal has it on the disk that it begins. So after a power cut, "not begun" is certain.
- * 3. When the agent stops, the attempt ends without a result and is settled at the next start.
+ * 3. When the agent stops, the attempt ends without a result, what it runs goes on, and the next start takes it up again: a program that still runs, or has ended
+ *    meanwhile, is followed to its end; anything else that was interrupted is settled by its check.
+ * 4. What is kept of a command's programs goes away after the command's end is in the journal, not before.
  */
-import { type AttemptResult, type Command, type CommandResult, type Failure, type Outcome } from '@lichen/core'
+import { type AttemptResult, type Clock, type Command, type CommandResult, type Failure, type Outcome } from '@lichen/core'
 import { type Order, OrderMode } from '@lichen/protocol'
 import type { Journal, JournaledAttempt } from '../journal/journal.js'
 import { AttemptLog, type LogLimits } from '../output/attempt-log.js'
 import { Masker } from '../output/masker.js'
 import type { Outbox } from '../output/outbox.js'
+import type { ProcessMark } from '../journal/records.js'
+import type { Programs } from '../programs/programs.js'
 import { effectOf } from '../primitives/index.js'
 import type { CommandContext } from '../primitives/primitive.js'
-import { type Beginning, runCommand } from './command.js'
+import { captureOf } from '../primitives/run.js'
+import { type Beginning, type CommandContexts, runCommand } from './command.js'
 import { Deadline } from './deadline.js'
-import { execute } from './execution.js'
-import { markProcess } from './process-group.js'
+import { execute, executeSupervised, resumeSupervised } from './execution.js'
+import type { Execution, ExecutionContext, Program } from './program.js'
+import { runName, runsOf } from './run-name.js'
 
 /** What attempts of one agent share. */
 export interface AttemptSurroundings {
   readonly journal: Journal
   readonly outbox: Outbox
-  readonly now: () => number
+  readonly programs: Programs
+  readonly clock: Clock
   readonly logLimits: LogLimits
   readonly bootId: string
   readonly confine: string | undefined
@@ -52,88 +59,182 @@ export class AttemptRun {
   readonly #commands: readonly Command[]
   readonly #around: AttemptSurroundings
   readonly #log: AttemptLog
-  readonly #isEffectless: boolean
+  /** It can change nothing on the node. */
+  readonly isEffectless: boolean
+  /** The boot in which the command that an earlier run of the agent left began; undefined for those that begin now. */
+  #begunBefore: string | undefined
+  /** Programs started for the present command, those of earlier runs of the agent too. */
+  #programs = 0
+  readonly #children = new Set<Promise<Execution>>()
 
   constructor(attempt: JournaledAttempt, order: Order, commands: readonly Command[], around: AttemptSurroundings) {
     this.attempt = attempt
     this.#order = order
     this.#commands = commands
     this.#around = around
-    this.#isEffectless = isEffectless(order, commands)
+    this.isEffectless = isEffectless(order, commands)
     const masker = new Masker([...order.secrets, ...attempt.commands.flatMap((end) => Object.values(end.secretOutputs))])
-    this.#log = new AttemptLog({ key: attempt.key, outbox: around.outbox, now: around.now, limits: around.logLimits, masker })
-    this.deadline = new Deadline()
+    this.#log = new AttemptLog({ key: attempt.key, outbox: around.outbox, clock: around.clock, limits: around.logLimits, masker })
+    this.deadline = new Deadline(around.clock)
   }
 
   /** Runs what is left to run; undefined when the agent stopped before the end. `isResumed`: the attempt may have begun in an earlier run of the agent. */
   async run(isResumed: boolean): Promise<AttemptEnd | undefined> {
-    const { journal, now } = this.#around
+    const { journal, clock } = this.#around
     const { attempt } = this
-    const startedAt = attempt.begunAt ?? now()
+    const startedAt = attempt.begunAt ?? clock.now()
     if (attempt.begunAt === undefined && startedAt > this.#order.expiresAt) return this.#buildExpired(startedAt)
     // Counted from when the attempt first began, also across a restart of the agent.
-    this.deadline.limit(startedAt + this.#order.timeoutMs - now(), `the attempt's limit of ${this.#order.timeoutMs} ms was over`)
-    if (isResumed) this.#log.say('=== the agent was restarted: what was interrupted is settled by its check')
+    this.deadline.limit(startedAt + this.#order.timeoutMs - clock.now(), `the attempt's limit of ${this.#order.timeoutMs} ms was over`)
+    if (isResumed) this.#log.say('=== the agent was restarted')
     for (let index = attempt.commands.length; index < this.#commands.length && isGoingOn(attempt); index++) {
       const command = this.#commands[index]!
       this.#log.beginCommand(index)
-      const beginning = isResumed && attempt.begunCommand === index ? (this.deadline.reason === 'timedOut' ? 'overdue' : 'interrupted') : 'fresh'
-      if (this.deadline.reason && beginning !== 'overdue') break
-      const end = await this.#runCommand(command, index, beginning)
+      const isBegun = isResumed && attempt.begunCommand === index
+      if (this.deadline.reason && !isBegun) break
+      const end = isBegun ? await this.#resumeCommand(command, index) : await this.#runCommand(command, index)
       if (!end) break
       this.#recordEnd(journal, end, index === this.#commands.length - 1)
     }
     this.#log.close()
     this.deadline.clear()
+    await Promise.allSettled(this.#children)
     if (this.deadline.reason === 'stopped') return undefined
     return this.#build(startedAt)
   }
 
+  /** The attempt's result is in the journal: what is kept of its programs may go. */
+  forgetPrograms(): void {
+    if (this.isEffectless) return
+    const { programs } = this.#around
+    for (const name of runsOf(programs.list(), this.attempt.keyText)) programs.forget(name)
+  }
+
   #recordEnd(journal: Journal, end: CommandEnd, isLast: boolean): void {
     // The result of a last command stands in the attempt's result; a record of its own would be a second one for the same.
-    if (isLast || end.result.outcome !== 'succeeded' || this.#isEffectless) {
+    if (isLast || end.result.outcome !== 'succeeded' || this.isEffectless) {
       this.attempt.commands.push(end)
       return
     }
     journal.endCommand(this.attempt, end)
+    if (this.#programs > 0) this.forgetPrograms()
+    this.#programs = 0
     // Not waited for: without it, a power cut makes the command be settled by its check. A disk that fails shows at the next flush that is waited for.
     journal.flush().catch(() => {})
   }
 
-  async #runCommand(command: Command, index: number, beginning: Beginning): Promise<CommandEnd | undefined> {
-    const place = `[${index + 1}/${this.#commands.length}]`
-    this.#log.say(`=== ${place} ${command.name} (${command.kind})`)
-    if (!this.#isEffectless) {
-      this.#around.journal.begin(this.attempt, index)
-      if (!effectOf(command).isCheckable) await this.#around.journal.flush()
+  async #runCommand(command: Command, index: number): Promise<CommandEnd | undefined> {
+    this.#begunBefore = undefined
+    const deadline = new Deadline(this.#around.clock, this.deadline).limit(command.timeoutMs, limitText(command))
+    return await this.#follow(command, index, deadline, 'fresh')
+  }
+
+  /** Takes up a command that began in an earlier run of the agent. */
+  async #resumeCommand(command: Command, index: number): Promise<CommandEnd | undefined> {
+    const { programs, clock, bootId, lockPackages } = this.#around
+    const { attempt } = this
+    this.#begunBefore = attempt.begunBoot
+    const names = runsOf(programs.list(), attempt.keyText, index)
+    const last = names.at(-1)
+    this.#programs = names.length
+    const effect = effectOf(command)
+    // The program's own time began when it did.
+    const deadline = new Deadline(clock, this.deadline).limit(attempt.commandBegunAt + command.timeoutMs - clock.now(), limitText(command))
+    if (last !== undefined) this.#log.say(`=== [${index + 1}/${this.#commands.length}] ${command.name} (${command.kind}), resumed`)
+    const leave = last !== undefined && command.kind === 'package' ? await lockPackages() : undefined
+    const program = effect.isOneProgram && command.kind === 'run' ? captureOf(command.spec) : {}
+    const execution = last === undefined ? undefined : await this.#orStopped(resumeSupervised(last, program, this.#executionContext(deadline)))
+    leave?.()
+    if (this.deadline.reason === 'stopped') return undefined
+    // Begun in this boot, and no program of it ever started: it is as if it had not begun. Of other kinds that is not known: some do their work without a program.
+    if (!execution && effect.isOneProgram && attempt.begunBoot === bootId) return await this.#restart(command, index, deadline, 'fresh')
+    if (execution && !execution.isLost && effect.isOneProgram) {
+      if (execution.isOverdue) deadline.end('timedOut', limitText(command))
+      const isOutOfTime = (execution.isOverdue || execution.wasEnded) && deadline.reason === 'timedOut'
+      // What ended by itself did so in time, whatever time it is now: there must be enough to verify it.
+      const left = deadline.reason && !execution.isOverdue && !execution.wasEnded ? this.#settleDeadline() : deadline
+      if (!(isOutOfTime && effect.isCheckable)) return await this.#follow(command, index, left, 'resumed', execution)
     }
-    const deadline = beginning === 'overdue' ? new Deadline().limit(settleCheckMs, `its check took longer than ${settleCheckMs} ms`) : new Deadline(this.deadline)
-    if (beginning !== 'overdue') deadline.limit(command.timeoutMs, `the command's limit of ${command.timeoutMs} ms was over`)
-    const end = await runCommand(command, this.#contextOf(deadline), beginning)
+    return await this.#restart(command, index, deadline, 'interrupted')
+  }
+
+  /** An interrupted command is done again with all its time, if the attempt has any left; else it is only looked at. */
+  async #restart(command: Command, index: number, used: Deadline, beginning: 'fresh' | 'interrupted'): Promise<CommandEnd | undefined> {
+    const { clock } = this.#around
+    const isOverdue = this.deadline.reason === 'timedOut' || (used.reason === 'timedOut' && this.#programs > 0)
+    used.clear()
+    if (this.deadline.reason === 'cancelled') {
+      const deadline = new Deadline(clock, this.deadline)
+      return await this.#follow(command, index, deadline, beginning)
+    }
+    if (isOverdue) return await this.#follow(command, index, this.#settleDeadline(), 'overdue')
+    return await this.#follow(command, index, new Deadline(clock, this.deadline).limit(command.timeoutMs, limitText(command)), beginning)
+  }
+
+  #settleDeadline = (): Deadline => new Deadline(this.#around.clock).limit(settleCheckMs, `its check took longer than ${settleCheckMs} ms`)
+
+  async #follow(command: Command, index: number, deadline: Deadline, beginning: Beginning, execution?: Execution): Promise<CommandEnd | undefined> {
+    const place = `[${index + 1}/${this.#commands.length}]`
+    if (beginning !== 'resumed') this.#log.say(`=== ${place} ${command.name} (${command.kind})`)
+    if (!this.isEffectless && beginning !== 'resumed' && beginning !== 'overdue') {
+      this.#around.journal.begin(this.attempt, index, this.#around.bootId)
+      if (!effectOf(command).mayBeginUnflushed) await this.#around.journal.flush()
+    }
+    const end = await this.#orStopped(runCommand(command, this.#contextsOf(index, deadline, execution), beginning))
     deadline.clear()
+    if (!end || (deadline.reason === 'stopped' && end.result.outcome !== 'succeeded')) return undefined
     this.#log.endCommand()
-    if (deadline.reason === 'stopped' && end.result.outcome !== 'succeeded') return undefined
     this.#log.say(`=== ${place} ${describeResult(end.result, this.#order.mode)}`)
     if (end.result.failure) for (const line of end.result.failure.message.split('\n')) this.#log.say(`    ${line}`)
     return end
   }
 
-  #contextOf(deadline: Deadline): CommandContext {
-    const { confine, dataDirectory, lockPackages, environment, outbox, journal, bootId } = this.#around
-    const onProcess = (pid: number): void => {
-      const mark = this.#isEffectless ? undefined : markProcess(pid, bootId)
+  /** What comes of the work; undefined when the agent stops before: the work is left where it is, as by a crash. */
+  async #orStopped<T>(work: Promise<T>): Promise<T | undefined> {
+    return await new Promise<T | undefined>((resolve, reject) => {
+      const onEnd = (): void => {
+        if (this.deadline.reason === 'stopped') resolve(undefined)
+      }
+      this.deadline.onEnd(onEnd)
+      work.then(resolve, reject).finally(() => this.deadline.offEnd(onEnd))
+    })
+  }
+
+  #contextsOf(index: number, deadline: Deadline, execution: Execution | undefined): CommandContexts {
+    const { confine, dataDirectory, lockPackages, bootId } = this.#around
+    const begunBoot = this.#begunBefore
+    const mode = this.#order.mode === OrderMode.CHECK ? ('check' as const) : ('do' as const)
+    const base = { log: this.#log, confine, dataDirectory, lockPackages, bootId, begunBoot, mode }
+    const acting: CommandContext = {
+      ...base,
+      deadline,
+      run: async (program) => {
+        const resumed = execution
+        execution = undefined
+        if (resumed) return resumed
+        if (program.output === 'quiet') return await this.#executeChild(program, deadline)
+        return await executeSupervised(runName(this.attempt.keyText, index, this.#programs++), program, this.#executionContext(deadline))
+      },
+    }
+    return { acting, looking: { ...base, deadline, run: (program) => this.#executeChild(program, deadline) } }
+  }
+
+  async #executeChild(program: Program, deadline: Deadline): Promise<Execution> {
+    const execution = execute(program, this.#executionContext(deadline))
+    this.#children.add(execution)
+    return await execution.finally(() => this.#children.delete(execution))
+  }
+
+  #executionContext(deadline: Deadline): ExecutionContext {
+    const { confine, environment, outbox, journal, programs } = this.#around
+    const onStart = (mark: ProcessMark, run?: string): void => {
       try {
-        if (mark) journal.recordProcess(this.attempt, mark)
+        if (!this.isEffectless) journal.recordProcess(this.attempt, run === undefined ? mark : { ...mark, run })
       } catch {
-        // The mark only helps to end the process after a crash; the process goes on without it.
+        // The mark only helps people, and to end a check's child after a crash; the process goes on without it.
       }
     }
-    const execution = { log: this.#log, outbox, deadline, environment, defaultCwd: confine ?? '/', onProcess }
-    return {
-      log: this.#log, deadline, confine, dataDirectory, lockPackages,
-      mode: this.#order.mode === OrderMode.CHECK ? 'check' : 'do',
-      run: (program) => execute(program, execution),
-    }
+    return { log: this.#log, outbox, programs, deadline, environment, defaultCwd: confine ?? '/', onStart }
   }
 
   #buildExpired(now: number): AttemptEnd {
@@ -153,7 +254,7 @@ export class AttemptRun {
       outputs: Object.assign({}, ...ends.map((end) => end.outputs)) as Record<string, string>,
       ...(failure && { failure }),
       startedAt,
-      endedAt: this.#around.now(),
+      endedAt: this.#around.clock.now(),
     }
     return { result, secretOutputs: Object.assign({}, ...ends.map((end) => end.secretOutputs)) as Record<string, string> }
   }
@@ -171,6 +272,8 @@ export class AttemptRun {
     return { code: this.deadline.reason === 'timedOut' ? 'COMMAND_TIMED_OUT' : 'COMMAND_CANCELLED', message: this.deadline.message }
   }
 }
+
+const limitText = (command: Command): string => `the command's limit of ${command.timeoutMs} ms was over`
 
 type CommandEnd = JournaledAttempt['commands'][number]
 

@@ -8,6 +8,7 @@
  * | interrupted, not there    | do, verify: as if it had not begun       |                       |
  * | …, and its time is over   | timedOut                                 |                       |
  * | interrupted, uncheckable  | unknown                                  |                       |
+ * | resumed                   | the rest of do, verify: as if nothing had happened |             |
  */
 import type { Command, CommandResult, Failure, Outcome } from '@lichen/core'
 import { effectOf, type Effect } from '../primitives/index.js'
@@ -28,27 +29,40 @@ interface Course {
   readonly outputs?: Outputs | undefined
 }
 
-/** Whether the command may have begun in an earlier run of the agent; `overdue`: it may, and there is no time left to do it again. */
-export type Beginning = 'fresh' | 'interrupted' | 'overdue'
+/**
+ * Whether the command may have begun in an earlier run of the agent. `overdue`: it may, and there is no time left to do it again. `resumed`: it has, and its program
+ * was followed to its end: what `acting.run` gives back first is that.
+ */
+export type Beginning = 'fresh' | 'interrupted' | 'overdue' | 'resumed'
+
+/** What a command's parts may use: its checks run programs as children, its doing runs them supervised. */
+export interface CommandContexts {
+  readonly looking: CommandContext
+  readonly acting: CommandContext
+}
 
 /** Runs the command to its end. */
-export async function runCommand(command: Command, context: CommandContext, beginning: Beginning): Promise<CommandEnd> {
-  const began = performance.now()
+export async function runCommand(command: Command, { looking: context, acting }: CommandContexts, beginning: Beginning): Promise<CommandEnd> {
+  const { clock } = context.deadline
+  const began = clock.elapsed()
   let course: Course
   try {
-    course = await follow(effectOf(command), context, beginning)
+    course = await follow(effectOf(command), { looking: context, acting }, beginning)
   } catch (error) {
     course = { outcome: 'failed', changed: false, failure: toFailure(error) }
   }
-  const { reason, message } = context.deadline
-  if (course.outcome !== 'succeeded' && (reason === 'timedOut' || reason === 'cancelled')) {
+  const { reason, message } = acting.deadline.reason ? acting.deadline : context.deadline
+  if (course.outcome !== 'succeeded' && course.outcome !== 'unknown' && (reason === 'timedOut' || reason === 'cancelled')) {
     course = { ...course, outcome: reason, failure: { code: reason === 'timedOut' ? 'COMMAND_TIMED_OUT' : 'COMMAND_CANCELLED', message } }
   }
-  return toEnd(command, course, context, performance.now() - began)
+  return toEnd(command, course, context, clock.elapsed() - began)
 }
 
-async function follow(effect: Effect, context: CommandContext, beginning: Beginning): Promise<Course> {
+async function follow(effect: Effect, contexts: CommandContexts, beginning: Beginning): Promise<Course> {
+  if (beginning === 'resumed') return await bringAbout(effect, contexts, undefined)
+  const { looking: context } = contexts
   const isInterrupted = beginning !== 'fresh'
+  if (isInterrupted) effect.recover()
   if (!effect.isCheckable && isInterrupted) return unknown
   const before = await effect.check(context)
   if ('failure' in before) return { outcome: 'failed', changed: false, failure: before.failure }
@@ -56,10 +70,14 @@ async function follow(effect: Effect, context: CommandContext, beginning: Beginn
   if (context.mode === 'check') return { outcome: 'succeeded', changed: true, difference: before.difference }
   if (context.deadline.reason) return { outcome: 'failed', changed: false }
   if (beginning === 'overdue') return overdue
-  const done = await effect.do(context)
-  const difference = done.difference ?? before.difference
+  return await bringAbout(effect, contexts, before.difference)
+}
+
+async function bringAbout(effect: Effect, { looking, acting }: CommandContexts, expected: string | undefined): Promise<Course> {
+  const done = await effect.do(acting)
+  const difference = done.difference ?? expected
   if (done.failure) return { outcome: 'failed', changed: true, exitCode: done.exitCode, difference, failure: done.failure }
-  const after = await effect.verify(context)
+  const after = await effect.verify(looking)
   const base = { changed: true, exitCode: done.exitCode, difference }
   if ('failure' in after) return { ...base, outcome: 'failed', failure: after.failure }
   if (!after.isThere) return { ...base, outcome: 'failed', failure: { code: 'COMMAND_NOT_VERIFIED', message: `done without an error, but the effect is not there: ${after.difference}` } }

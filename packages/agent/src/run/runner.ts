@@ -6,13 +6,13 @@
  *    An attempt without one (checks, probes, notes) starts at once and shares the flush of its result.
  * 3. Every attempt that was taken ends with a result in the journal, unless the agent stops first.
  */
-import type { AttemptResult, Command } from '@lichen/core'
+import { type AttemptResult, type Command, pauseFor } from '@lichen/core'
 import { decodeCommands, decodeOrder, encodeResult } from '@lichen/protocol'
 import type { JournaledAttempt } from '../journal/journal.js'
 import type { Log } from '../log.js'
+import { runsOf } from './run-name.js'
 import type { VerifiedOrder } from '../orders/verified.js'
 import { type AttemptEnd, AttemptRun, type AttemptSurroundings, isEffectless } from './attempt.js'
-import { endStrayGroup } from './process-group.js'
 
 /** Space may come back; asking more often would only fill the agent's log. */
 const resultRetryMs = 5000
@@ -51,7 +51,10 @@ export class Runner {
 
   /** After a start: sees to the results of what an earlier run of the agent left without one. */
   async settle(): Promise<void> {
-    for (const attempt of this.#around.journal.unfinished()) {
+    const unfinished = this.#around.journal.unfinished()
+    await this.#endStrays(unfinished)
+    // Those that run already come first: they need a slot to be followed.
+    for (const attempt of unfinished.sort((a, b) => Number(b.begunAt !== undefined) - Number(a.begunAt !== undefined))) {
       if (!attempt.order) continue
       const order = decodeOrder(attempt.order)
       const commands = decodeCommands(order.commands)
@@ -60,10 +63,26 @@ export class Runner {
         this.#log.error({ attempt: attempt.keyText }, 'a journaled order cannot be read by this version of the agent')
         continue
       }
-      if (attempt.process && (await endStrayGroup(attempt.process, this.#around.bootId))) {
+      if (attempt.process && attempt.process.run === undefined && (await this.#around.programs.endStray(attempt.process))) {
         this.#log.warn({ attempt: attempt.keyText, pid: attempt.process.pid }, 'ended a process group that an earlier run of the agent left behind')
       }
-      this.#enqueue(new AttemptRun(attempt, order, commands.value, this.#around), attempt.begunAt !== undefined)
+      const run = new AttemptRun(attempt, order, commands.value, this.#around)
+      // Nothing is run for an order that expired before it began: its answer need not wait for a slot.
+      if (attempt.begunAt === undefined && order.expiresAt < this.#around.clock.now()) this.#start(run, false)
+      else this.#enqueue(run, attempt.begunAt !== undefined)
+    }
+  }
+
+  /** Ends and forgets programs of attempts that have their result, or are not known any more. */
+  async #endStrays(unfinished: readonly JournaledAttempt[]): Promise<void> {
+    const { programs } = this.#around
+    const names = programs.list()
+    const wanted = new Set(unfinished.flatMap((attempt) => runsOf(names, attempt.keyText)))
+    for (const name of names.filter((known) => !wanted.has(known))) {
+      const running = await programs.attach(name, { stdout: 0, stderr: 0 }, { onOutput: () => {}, onEnd: () => {} })
+      await running?.end()
+      running?.detach()
+      programs.forget(name)
     }
   }
 
@@ -81,7 +100,7 @@ export class Runner {
     return true
   }
 
-  /** Ends what runs without results: it is settled at the next start. Resolves when no process is left. */
+  /** Leaves what runs: it is taken up at the next start. Resolves when no check's child is left. */
   async stop(): Promise<void> {
     this.#isStopped = true
     for (const { run } of this.#queue.splice(0)) run.deadline.clear()
@@ -97,10 +116,19 @@ export class Runner {
 
   #startNext(): void {
     while (this.#running.size < this.#concurrency && !this.#isStopped) {
-      const next = this.#queue.shift()
-      if (!next) return
+      const index = this.#queue.findIndex(({ run }) => !this.#isBehindAnother(run))
+      if (index < 0) return
+      const [next] = this.#queue.splice(index, 1) as [{ run: AttemptRun; isResumed: boolean }]
       this.#start(next.run, next.isResumed)
     }
+  }
+
+  /**
+   * Whether another attempt of the same action runs, of this task or of one before it: its engine gave it up, and the node has it still. Two at once would do everything
+   * twice; afterwards the check sees what it did.
+   */
+  #isBehindAnother({ attempt: { key }, isEffectless }: AttemptRun): boolean {
+    return !isEffectless && [...this.#running.values()].some((other) => other.attempt.key.actionId === key.actionId && !other.isEffectless)
   }
 
   #start(run: AttemptRun, isResumed: boolean): void {
@@ -123,6 +151,7 @@ export class Runner {
     this.#startNext()
     if (!end) return
     await this.#record(attempt, end)
+    run.forgetPrograms()
     this.#around.outbox.queueResult(attempt.key)
   }
 
@@ -135,14 +164,14 @@ export class Runner {
         return await journal.flush()
       } catch (error) {
         this.#log.error({ attempt: attempt.keyText, error: String(error) }, 'a result could not be journaled; trying again')
-        if (tries > 0) await new Promise((resolve) => setTimeout(resolve, resultRetryMs))
+        if (tries > 0) await pauseFor(this.#around.clock, resultRetryMs).over
         if (this.#isStopped) return
       }
     }
   }
 
   #buildDefect(attempt: JournaledAttempt, error: unknown): AttemptResult {
-    const now = this.#around.now()
+    const now = this.#around.clock.now()
     const message = `the agent failed in a way it should not: ${error instanceof Error ? error.message : String(error)}`
     return { outcome: 'unknown', changed: true, commands: attempt.commands.map((command) => command.result), outputs: {}, failure: { code: 'COMMAND_FAILED', message }, startedAt: attempt.begunAt ?? now, endedAt: now }
   }

@@ -1,5 +1,6 @@
 /** Knowing and ending the process groups that commands started: every process of ours leads a group of its own, so that its children end with it. */
 import { readdirSync, readFileSync } from 'node:fs'
+import { type Clock, pauseFor } from '@lichen/core'
 import type { ProcessMark } from '../journal/records.js'
 
 /** Time between the polite signal and the forced one. apt and databases need some seconds to stop cleanly; an operator's cancel should not take much longer. */
@@ -38,15 +39,15 @@ export function signalGroup(pid: number, signal: 'SIGTERM' | 'SIGKILL' | 0): boo
 }
 
 /** Ends the group: SIGTERM now, SIGKILL after the grace to what is left of it. Resolves when it is gone, or right after the forced signal. */
-export async function endGroup(pid: number): Promise<void> {
-  const until = performance.now() + graceMs
+export async function endGroup(pid: number, clock: Clock): Promise<void> {
+  const until = clock.elapsed() + graceMs
   signalGroup(pid, 'SIGTERM')
   while (signalGroup(pid, 0) && hasLiveMember(pid)) {
-    if (performance.now() > until) {
+    if (clock.elapsed() > until) {
       signalGroup(pid, 'SIGKILL')
       return
     }
-    await new Promise((resolve) => setTimeout(resolve, 25))
+    await pauseFor(clock, 25).over
   }
 }
 
@@ -65,9 +66,9 @@ function hasLiveMember(group: number): boolean {
 }
 
 /** Ends a group that an earlier run of the agent left behind; false when the mark's group is long gone (or its number belongs to another process now). */
-export async function endStrayGroup(mark: ProcessMark, bootId: string): Promise<boolean> {
+export async function endStrayGroup(mark: ProcessMark, bootId: string, clock: Clock): Promise<boolean> {
   if (mark.bootId !== bootId || !isSameGroup(mark)) return false
-  await endGroup(mark.pid)
+  await endGroup(mark.pid, clock)
   return true
 }
 
