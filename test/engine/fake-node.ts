@@ -101,7 +101,7 @@ export class FakeNode {
   }
 
   hello(node: string, running: readonly AttemptKey[] = []): void {
-    this.say({ $case: 'hello', value: { agentVersion: 'fake', bootId: 'b', facts: fakeFacts(node), running: [...running] } })
+    this.say({ $case: 'hello', value: { agentVersion: 'fake', bootId: 'b', facts: fakeFacts(node), running: [...running], instance: 'fake' } })
   }
 
   result(key: AttemptKey, result: AttemptResult | string = makeResult(), secretOutputs: Record<string, string> = {}): void {

@@ -90,7 +90,7 @@ t.test('a node that sends garbage loses its own stream and harms nobody else', a
   t.match((await eventually(t, 'no hello', () => impatient.error)).details, /did not begin with a hello/)
   for (const facts of ['', '{', '{"hostname":"x"}', 'null']) {
     const odd = new FakeNode(openClient(t, system.gateway(), bad).connect())
-    odd.say({ $case: 'hello', value: { agentVersion: 'x', bootId: 'b', facts, running: [] } })
+    odd.say({ $case: 'hello', value: { agentVersion: 'x', bootId: 'b', facts, running: [], instance: 'fake' } })
     t.match((await eventually(t, 'bad facts', () => odd.error)).details, /^ORDER_MALFORMED: the facts/)
   }
   // Not even TLS.
@@ -99,7 +99,7 @@ t.test('a node that sends garbage loses its own stream and harms nobody else', a
   socket.end('GET / HTTP/1.1\r\n\r\n')
 
   good.say({ $case: 'heartbeat', value: { facts: 'not json' } })
-  good.say({ $case: 'hello', value: { agentVersion: 'again', bootId: 'b', facts: '{}', running: [] } })
+  good.say({ $case: 'hello', value: { agentVersion: 'again', bootId: 'b', facts: '{}', running: [], instance: 'fake' } })
   good.result({ taskId: 't-none', actionId: 'x', attempt: 1 })
   await eventually(t, 'a result that nobody knows is acknowledged', () => good.resultAcks.some((key) => key.taskId === 't-none'))
   t.notOk(good.isEnded)

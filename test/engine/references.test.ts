@@ -2,7 +2,7 @@ import { actionId, encodeReference, nodeId, type Action, type Command } from '@l
 import t from 'tap'
 import { resolveCommands } from '../../packages/engine/src/tasks/references.js'
 
-const makeAction = (commands: readonly Command[]): Action => ({ id: actionId('a'), component: 'a', name: 'a', node: nodeId('n1'), mode: 'do', after: [], commands, timeoutMs: 1, retry: { attempts: 1, backoffMs: 0 } })
+const makeAction = (commands: readonly Command[]): Action => ({ id: actionId('a'), component: 'a', name: 'a', node: nodeId('n1'), group: 'g', mode: 'do', after: [], commands, timeoutMs: 1, limitMs: null, key: '', unchanged: null, verifies: [], retry: { attempts: 1, backoffMs: 0 } })
 const note = (text: string): Command => ({ name: 'x', kind: 'note', timeoutMs: 1, spec: { text } })
 const secret = (name: string): string => encodeReference({ kind: 'secret', name })
 const output = (action: string, name: string): string => encodeReference({ kind: 'output', action, name })

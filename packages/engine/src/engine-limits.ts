@@ -5,6 +5,8 @@ export interface EngineLimits {
   readonly task: TaskLimits
   /** How long a lease lasts without being renewed: how long a dead engine's tasks stand still. Renewed three times as often. */
   readonly leaseTtlMs: number
+  /** How long an engine counts as running without renewing its row. */
+  readonly engineTtlMs: number
   /** How often tasks that nobody drives are looked for. */
   readonly sweepMs: number
   /** Tasks driven at once; the rest waits in the store. */
@@ -28,9 +30,12 @@ export interface EngineLimits {
 /** The limits of production. */
 export const defaultEngineLimits: EngineLimits = {
   task: defaultTaskLimits,
-  // Half loses leases in a long pause of garbage collection or of a slow disk; twice leaves the tasks of a dead engine standing for half a minute.
-  leaseTtlMs: 15_000,
-  sweepMs: 3_000,
+  // With the sweep, tasks of a dead engine go on within four seconds. Half loses leases in a long pause of garbage collection or of a slow disk (which costs a
+  // take-over and nothing else); twice leaves a dead engine's tasks standing for as long as people begin to look for the cause.
+  leaseTtlMs: 3_000,
+  engineTtlMs: 10_000,
+  // One indexed query that finds nothing, twice a second for each engine.
+  sweepMs: 500,
   // A waiting task costs some KiB for each action in memory: more tasks at once finish none of them sooner.
   maxTasks: 1_000,
   prefetch: 100,

@@ -3,3 +3,6 @@ export { type Authority, gatewayName, openAuthority } from './authority/authorit
 export { type Engine, type EngineOptions, startEngine } from './engine.js'
 export { buildEngineLimits, defaultEngineLimits, type EngineLimits, type PartialEngineLimits } from './engine-limits.js'
 export type { EngineLog } from './engine-log.js'
+export type { Gateway, GatewayParts } from './gateway/gateway.js'
+export type { NodeStream } from './gateway/node-stream.js'
+export type { Session, SessionListener } from './gateway/session.js'

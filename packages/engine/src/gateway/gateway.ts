@@ -3,7 +3,7 @@
  * Owns the gRPC server and its own certificate, which it replaces before it expires.
  */
 import { experimental, type sendUnaryData, Server, type ServerUnaryCall, status } from '@grpc/grpc-js'
-import { LichenError } from '@lichen/core'
+import { type Clock, LichenError } from '@lichen/core'
 import { AgentGatewayService, type JoinReply, type JoinRequest, type RenewReply, type RenewRequest } from '@lichen/protocol'
 import type { Authority } from '../authority/authority.js'
 import type { EngineMetrics } from '../metrics.js'
@@ -18,6 +18,8 @@ export interface GatewayParts extends JoinParts {
   /** 0 lets the system choose. */
   readonly port: number
   readonly directory: NodeDirectory
+  /** Of the engine: makes the ids of its sessions different from those of any other. */
+  readonly instance: string
   readonly listener: SessionListener
   readonly metrics: EngineMetrics
 }
@@ -44,7 +46,7 @@ const certificateCheckMs = 3_600_000
  * @throws SERVER_PORT_TAKEN when it cannot listen there
  */
 export async function startGateway(parts: GatewayParts): Promise<Gateway> {
-  const identity = await openGatewayIdentity(parts.authority, parts.now)
+  const identity = await openGatewayIdentity(parts.authority, parts.clock)
   const server = new Server(serverOptions)
   server.addService(AgentGatewayService, buildCalls(parts))
   const credentials = experimental.createCertificateProviderServerCredentials(identity.provider, identity.provider, false)
@@ -64,7 +66,7 @@ export async function startGateway(parts: GatewayParts): Promise<Gateway> {
 type UnaryCalls = { join: (call: ServerUnaryCall<JoinRequest, JoinReply>, answer: sendUnaryData<JoinReply>) => void; renew: (call: ServerUnaryCall<RenewRequest, RenewReply>, answer: sendUnaryData<RenewReply>) => void; connect: (call: AgentCall) => void }
 
 function buildCalls(parts: GatewayParts): UnaryCalls {
-  const { authority, directory, limits, listener, log, metrics, now } = parts
+  const { authority, directory, limits, listener, log, metrics, clock, instance } = parts
   let sessions = 0
 
   function answerWith<Reply>(reply: Promise<Reply>, what: string, answer: sendUnaryData<Reply>): void {
@@ -90,8 +92,8 @@ function buildCalls(parts: GatewayParts): UnaryCalls {
     try {
       const identity = await identifyPeer(call, authority, directory)
       if (call.cancelled) return
-      const welcome = { heartbeatIntervalMs: limits.heartbeatIntervalMs, logWindowBytes: limits.logWindowBytes, signingKeys: [...authority.signingKeys] }
-      startSession({ call, identity, id: ++sessions, welcome, listener, now, log })
+      const welcome = { heartbeatIntervalMs: limits.heartbeatIntervalMs, logWindowBytes: limits.logWindowBytes, signingKeys: [...authority.signingKeys], gateways: [...parts.gateways()] }
+      startSession({ call, identity, id: `${instance}/${++sessions}`, welcome, listener, clock, log })
     } catch (error) {
       const refusal = refusalOf(error)
       if (refusal.code === status.INTERNAL) log.error({ err: error }, 'a stream could not be opened because of a defect')
@@ -108,17 +110,16 @@ function buildCalls(parts: GatewayParts): UnaryCalls {
 }
 
 /** Key and certificate of the gateway, and the CA that clients are checked against, in the form grpc-js asks for; renewed in time. */
-async function openGatewayIdentity(authority: Authority, now: () => number): Promise<{ readonly provider: experimental.CertificateProvider; stop(): void }> {
+async function openGatewayIdentity(authority: Authority, clock: Clock): Promise<{ readonly provider: experimental.CertificateProvider; stop(): void }> {
   let { keyPem, chainPem, renewAt } = await authority.issueGatewayCertificate()
   const listeners = new Set<experimental.IdentityCertificateUpdateListener>()
   const update = (): experimental.IdentityCertificateUpdate => ({ certificate: Buffer.from(chainPem), privateKey: Buffer.from(keyPem) })
   async function renewIfDue(): Promise<void> {
-    if (now() < renewAt) return
+    if (clock.now() < renewAt) return
     ;({ keyPem, chainPem, renewAt } = await authority.issueGatewayCertificate())
     for (const listener of listeners) listener(update())
   }
-  const timer = setInterval(() => void renewIfDue(), certificateCheckMs)
-  timer.unref()
+  const timer = clock.every(certificateCheckMs, () => void renewIfDue())
   const provider: experimental.CertificateProvider = {
     // grpc-js attaches its listeners before it can use what they are given; a microtask later is early enough, no connection can come before.
     addCaCertificateListener: (listener) => queueMicrotask(() => listener({ caCertificate: Buffer.from(authority.caCertificatePem) })),
@@ -129,5 +130,5 @@ async function openGatewayIdentity(authority: Authority, now: () => number): Pro
     },
     removeIdentityCertificateListener: (listener) => void listeners.delete(listener),
   }
-  return { provider, stop: () => clearInterval(timer) }
+  return { provider, stop: () => timer.cancel() }
 }

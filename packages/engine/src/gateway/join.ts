@@ -1,6 +1,6 @@
 /** Letting nodes in, and renewing their certificates. */
 import { createHash } from 'node:crypto'
-import { LichenError, namePattern, nodeId } from '@lichen/core'
+import { type Clock, LichenError, namePattern, nodeId } from '@lichen/core'
 import type { JoinReply, JoinRequest, RenewReply, RenewRequest } from '@lichen/protocol'
 import type { NodeStore } from '@lichen/store'
 import type { Authority, NodeIdentity } from '../authority/authority.js'
@@ -11,7 +11,9 @@ export interface JoinParts {
   readonly nodes: NodeStore
   readonly authority: Authority
   readonly limits: EngineLimits
-  readonly now: () => number
+  readonly clock: Clock
+  /** `host:port` of every gateway that runs, this one first. */
+  readonly gateways: () => readonly string[]
   readonly log: EngineLog
 }
 
@@ -24,7 +26,7 @@ const labelValueLimit = 253
  * The first certificate of a node that shows a valid join token. The node gets the name it asks for, or is told that it is taken.
  * @throws JOIN_TOKEN_INVALID, JOIN_TOKEN_EXPIRED, JOIN_NAME_TAKEN, JOIN_BAD_REQUEST
  */
-export async function admitNode(request: JoinRequest, { nodes, authority, limits, now, log }: JoinParts): Promise<JoinReply> {
+export async function admitNode(request: JoinRequest, { nodes, authority, limits, clock, gateways, log }: JoinParts): Promise<JoinReply> {
   checkJoinRequest(request)
   const node = nodeId(request.nodeName)
   const keyDigest = await authority.digestRequestKey(request.certificateRequest)
@@ -33,9 +35,9 @@ export async function admitNode(request: JoinRequest, { nodes, authority, limits
   if (token === undefined) throw new LichenError('JOIN_TOKEN_INVALID', `node ${node} shows a join token that is not known here`)
   // Issued before the node is registered: when this fails, no use of the token is spent.
   const certificate = await authority.issueNodeCertificate(node, request.certificateRequest, limits.nodeCertificateLifeMs)
-  const { labels } = await nodes.admitNode({ tokenId: token.id, secretDigest, node, labels: request.labels, keyDigest, agentVersion: request.agentVersion.slice(0, 64), now: now() })
+  const { labels } = await nodes.admitNode({ tokenId: token.id, secretDigest, node, labels: request.labels, keyDigest, agentVersion: request.agentVersion.slice(0, 64), now: clock.now() })
   log.info({ nodeId: node, tokenId: token.id, labels }, 'a node joined')
-  return { nodeId: node, certificate, caCertificate: authority.caCertificate, signingKeys: [...authority.signingKeys] }
+  return { nodeId: node, certificate, caCertificate: authority.caCertificate, signingKeys: [...authority.signingKeys], gateways: [...gateways()] }
 }
 
 function checkJoinRequest({ nodeName, labels }: JoinRequest): void {

@@ -5,7 +5,7 @@
  * only to the logs of attempts that are its own; what else it sends is dropped, and acknowledged so that it goes on; (6) a result is recorded only after
  * the log lines that its node sent before it (`afterStored`): who sees the end of a task can read the whole of its log.
  */
-import { actionId, taskId } from '@lichen/core'
+import { actionId, type Clock, taskId, type Timer } from '@lichen/core'
 import { type AttemptKey, attemptKeyText, type LogChunk, LogStream } from '@lichen/protocol'
 import type { LogStore, LogStreamName, NewLogChunk } from '@lichen/store'
 import type { EngineLog } from '../engine-log.js'
@@ -15,6 +15,7 @@ import type { Session } from './session.js'
 export interface LogWriterParts {
   readonly logs: LogStore
   readonly flushMs: number
+  readonly clock: Clock
   /** Whether the attempt is one of the session's node. */
   readonly isOwn: (session: Session, key: AttemptKey) => boolean | Promise<boolean>
   readonly log: EngineLog
@@ -52,10 +53,10 @@ const cacheLimit = 10_000
 const streamNames: Readonly<Record<number, LogStreamName>> = { [LogStream.STDOUT]: 'stdout', [LogStream.STDERR]: 'stderr' }
 
 /** A writer with nothing to write yet. */
-export function startLogWriter({ logs, flushMs, isOwn, log, metrics }: LogWriterParts): LogWriter {
+export function startLogWriter({ logs, flushMs, clock, isOwn, log, metrics }: LogWriterParts): LogWriter {
   let waiting: WaitingChunk[] = []
   let waitingBytes = 0
-  let timer: NodeJS.Timeout | undefined
+  let timer: Timer | undefined
   let writing: Promise<void> | undefined
   let isStopped = false
   const owned = new WeakMap<Session, Map<string, boolean | Promise<boolean>>>()
@@ -106,11 +107,11 @@ export function startLogWriter({ logs, flushMs, isOwn, log, metrics }: LogWriter
     waitingBytes += data.byteLength
     if (writing !== undefined) return
     if (waitingBytes >= fullBatchBytes) start()
-    else timer ??= setTimeout(start, flushMs)
+    else timer ??= clock.after(flushMs, start)
   }
 
   function start(): void {
-    clearTimeout(timer)
+    timer?.cancel()
     timer = undefined
     writing ??= run().finally(() => {
       writing = undefined
@@ -144,7 +145,7 @@ export function startLogWriter({ logs, flushMs, isOwn, log, metrics }: LogWriter
       } catch (error) {
         log.warn({ err: error, chunks: batch.length }, 'log lines could not be stored; trying again')
         if (isStopped) return
-        await new Promise((resolve) => setTimeout(resolve, retryMs[Math.min(attempt, retryMs.length - 1)]))
+        await new Promise<void>((resolve) => clock.after(retryMs[Math.min(attempt, retryMs.length - 1)] ?? 0, resolve))
       }
     }
   }
@@ -196,7 +197,7 @@ export function startLogWriter({ logs, flushMs, isOwn, log, metrics }: LogWriter
     },
     async stop() {
       isStopped = true
-      clearTimeout(timer)
+      timer?.cancel()
       await writing
       if (waiting.length > 0) await run()
     },

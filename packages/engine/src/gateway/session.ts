@@ -6,24 +6,23 @@
  * certificate it was opened with does.
  */
 import type { ServerDuplexStream } from '@grpc/grpc-js'
-import { type Facts, FactsSchema, LichenError, type NodeId } from '@lichen/core'
-import { type AgentMessage, attemptKeyText, type EngineMessage, type Hello, type LogChunk, type OrderRefused, type ResultReport } from '@lichen/protocol'
+import { type Clock, type Facts, FactsSchema, LichenError, type Timer } from '@lichen/core'
+import { type AgentMessage, type AttemptKey, attemptKeyText, type EngineMessage, type Hello, type LogChunk, type OrderRefused, type ResultReport } from '@lichen/protocol'
 import { Value } from '@sinclair/typebox/value'
 import type { NodeIdentity } from '../authority/authority.js'
 import type { EngineLog } from '../engine-log.js'
+import type { NodeStream } from './node-stream.js'
 import { refusalOf } from './refusal.js'
 
 export type AgentCall = ServerDuplexStream<AgentMessage, EngineMessage>
 
-export interface Session {
-  readonly node: NodeId
-  /** Different for every stream. */
-  readonly id: number
+export interface Session extends NodeStream {
   readonly registration: string
-  /** Attempts (`attemptKeyText`) that the node said it is running, when it connected. */
-  readonly running: ReadonlySet<string>
-  /** False when the stream is closed: the message is dropped then. */
-  send(message: NonNullable<EngineMessage['message']>): boolean
+  /** Of the agent's process: another one under the same name is a copy, or came after a restart. */
+  readonly instance: string
+  readonly runningKeys: readonly AttemptKey[]
+  /** When the node was last heard of, on this stream; ms of `Clock.elapsed`. */
+  readonly heardAt: number
   /** So many log bytes of this stream are durable, or given up. */
   releaseLogBytes(count: number): void
   /** Ends the stream; with an error when there is a reason to tell. */
@@ -32,21 +31,23 @@ export interface Session {
 
 /** Where a session hands on what its node says. Called in the order of arrival. */
 export interface SessionListener {
-  opened(session: Session, facts: Facts, agentVersion: string): void
+  /** After a good hello. Nothing is handed on before what it gives back is resolved, nor when that is an error: the stream is closed with it then. */
+  opened(session: Session, facts: Facts, agentVersion: string): LichenError | undefined | Promise<LichenError | undefined>
   closed(session: Session): void
   heartbeat(session: Session, facts: Facts | undefined): void
   result(session: Session, report: ResultReport): void
   refused(session: Session, refused: OrderRefused): void
+  accepted(session: Session, key: AttemptKey): void
   log(session: Session, chunk: LogChunk): void
 }
 
 export interface SessionParts {
   readonly call: AgentCall
   readonly identity: NodeIdentity
-  readonly id: number
+  readonly id: string
   readonly welcome: Extract<NonNullable<EngineMessage['message']>, { $case: 'welcome' }>['value']
   readonly listener: SessionListener
-  readonly now: () => number
+  readonly clock: Clock
   readonly log: EngineLog
 }
 
@@ -54,15 +55,16 @@ export interface SessionParts {
 const helloTimeoutMs = 20_000
 // Messages waiting for a peer that does not read: orders of a few KiB. Above it the node is better off with a new stream.
 const waitingLimit = 20_000
-// setTimeout counts in 32 bits.
-const longestTimerMs = 2_147_483_647
 
 /** Runs the stream of an identified node until it ends. */
-export function startSession({ call, identity, id, welcome, listener, now, log }: SessionParts): void {
+export function startSession({ call, identity, id, welcome, listener, clock, log }: SessionParts): void {
   const { node } = identity
   const waiting: EngineMessage[] = []
   let running: ReadonlySet<string> = new Set()
-  let state: 'greeting' | 'open' | 'closed' = 'greeting'
+  let runningKeys: readonly AttemptKey[] = []
+  let instance = ''
+  let heardAt = clock.elapsed()
+  let state: 'greeting' | 'admitting' | 'open' | 'closed' = 'greeting'
   let isBlocked = false
   let logBytes = 0
   const logLimit = welcome.logWindowBytes * 2
@@ -73,6 +75,15 @@ export function startSession({ call, identity, id, welcome, listener, now, log }
     registration: identity.registration,
     get running() {
       return running
+    },
+    get runningKeys() {
+      return runningKeys
+    },
+    get instance() {
+      return instance
+    },
+    get heardAt() {
+      return heardAt
     },
     send(message) {
       if (state === 'closed') return false
@@ -91,8 +102,8 @@ export function startSession({ call, identity, id, welcome, listener, now, log }
     if (state === 'closed') return
     const wasOpen = state === 'open'
     state = 'closed'
-    clearTimeout(helloTimer)
-    clearTimeout(expiryTimer)
+    helloTimer.cancel()
+    expiryTimer?.cancel()
     waiting.length = 0
     // The rest of what the peer sent must be read for the stream to end; nobody listens to it any more.
     call.resume()
@@ -102,16 +113,33 @@ export function startSession({ call, identity, id, welcome, listener, now, log }
   }
 
   function greet(hello: Hello): void {
-    clearTimeout(helloTimer)
+    helloTimer.cancel()
     const facts = parseFacts(hello.facts)
     if (facts === undefined) return close(new LichenError('ORDER_MALFORMED', `the facts in the hello of node ${node} are not of the known form`))
-    running = new Set(hello.running.map(attemptKeyText))
+    runningKeys = hello.running
+    running = new Set(runningKeys.map(attemptKeyText))
+    instance = hello.instance
     state = 'open'
-    listener.opened(session, facts, hello.agentVersion)
+    const admitted = listener.opened(session, facts, hello.agentVersion)
+    if (!(admitted instanceof Promise)) return admitted && close(admitted)
+    state = 'admitting'
+    call.pause()
+    admitted.then(admit, (error: unknown) => {
+      log.error({ err: error, nodeId: node }, 'a stream could not be admitted because of a defect')
+      close(new LichenError('INTERNAL', 'see the log of the engine'))
+    })
+  }
+
+  function admit(refusal: LichenError | undefined): void {
+    if (state === 'closed') return
+    if (refusal) return close(refusal)
+    state = 'open'
+    call.resume()
   }
 
   function receive({ message }: AgentMessage): void {
-    if (state === 'closed') return
+    heardAt = clock.elapsed()
+    if (state === 'closed' || state === 'admitting') return
     if (state === 'greeting') return message?.$case === 'hello' ? greet(message.value) : close(new LichenError('ORDER_MALFORMED', `node ${node} did not begin with a hello`))
     switch (message?.$case) {
       case 'heartbeat':
@@ -125,6 +153,7 @@ export function startSession({ call, identity, id, welcome, listener, now, log }
         if (logBytes > logLimit) call.pause()
         return listener.log(session, message.value)
       case 'accepted':
+        if (message.value.key) listener.accepted(session, message.value.key)
         return
       case 'hello':
       case undefined:
@@ -138,12 +167,12 @@ export function startSession({ call, identity, id, welcome, listener, now, log }
     listener.heartbeat(session, facts)
   }
 
-  const helloTimer = setTimeout(() => close(new LichenError('ORDER_MALFORMED', `node ${node} did not say hello in time`)), helloTimeoutMs)
-  let expiryTimer: NodeJS.Timeout | undefined
+  const helloTimer = clock.after(helloTimeoutMs, () => close(new LichenError('ORDER_MALFORMED', `node ${node} did not say hello in time`)))
+  let expiryTimer: Timer | undefined
   function awaitExpiry(): void {
-    const leftMs = identity.expiresAt - now()
+    const leftMs = identity.expiresAt - clock.now()
     if (leftMs <= 0) return close(new LichenError('AGENT_UNAUTHENTICATED', `the certificate of node ${node} has expired`))
-    expiryTimer = setTimeout(awaitExpiry, Math.min(longestTimerMs, leftMs))
+    expiryTimer = clock.after(leftMs, awaitExpiry)
   }
   call.on('drain', () => {
     isBlocked = false

@@ -8,19 +8,20 @@ export interface AttemptToSend {
   readonly task: TaskId
   readonly action: Action
   readonly attempt: number
+  readonly timeoutMs: number
   readonly epoch: number
   readonly expiresAt: number
 }
 
 /** The signed order for this attempt. */
-export const buildOrderMessage = ({ task, action, attempt, epoch, expiresAt }: AttemptToSend, commands: ResolvedCommands, signer: OrderSigner): SignedOrder =>
+export const buildOrderMessage = ({ task, action, attempt, timeoutMs, epoch, expiresAt }: AttemptToSend, commands: ResolvedCommands, signer: OrderSigner): SignedOrder =>
   buildSignedOrder(
     {
       key: { taskId: task, actionId: action.id, attempt },
       nodeId: action.node,
       epoch,
       expiresAt,
-      timeoutMs: action.timeoutMs,
+      timeoutMs,
       mode: action.mode === 'do' ? OrderMode.DO : OrderMode.CHECK,
       commands: commands.bytes,
       commandsDigest: commandsDigest(commands.bytes),

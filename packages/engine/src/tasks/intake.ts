@@ -2,7 +2,7 @@
  * How tasks come to this engine: bells from the broker, and a look at the store for tasks that nobody drives. The store is the truth: a bell that is
  * lost, doubled or late only moves the moment. Invariant: a bell is acknowledged once the lease is durable, or when there is nothing to do for it.
  */
-import { type TaskId, taskId } from '@lichen/core'
+import { type Clock, type TaskId, taskId } from '@lichen/core'
 import type { Broker, Message, Verdict } from '@lichen/broker'
 import type { Store } from '@lichen/store'
 import type { EngineLimits } from '../engine-limits.js'
@@ -14,7 +14,7 @@ export interface IntakeParts {
   readonly store: Pick<Store, 'tasks'>
   readonly roster: Roster
   readonly limits: EngineLimits
-  readonly now: () => number
+  readonly clock: Clock
   readonly log: EngineLog
 }
 
@@ -40,7 +40,7 @@ export function parseBell(body: string): { readonly task: TaskId } | { readonly 
 }
 
 /** Takes tasks until it is stopped. */
-export async function startIntake({ broker, store, roster, limits, now, log }: IntakeParts): Promise<Intake> {
+export async function startIntake({ broker, store, roster, limits, clock, log }: IntakeParts): Promise<Intake> {
   let isStopped = false
   let sweeping: Promise<void> | undefined
 
@@ -69,7 +69,7 @@ export async function startIntake({ broker, store, roster, limits, now, log }: I
   async function look(horizon: number): Promise<void> {
     const room = roster.room()
     if (room <= 0) return
-    const tasks = await store.tasks.listUnowned(now() + horizon, room)
+    const tasks = await store.tasks.listUnowned(clock.now() + horizon, room)
     await Promise.all(tasks.map((task) => roster.take(task)))
   }
 
@@ -82,13 +82,13 @@ export async function startIntake({ broker, store, roster, limits, now, log }: I
 
   // A lease of this engine's own name from before its restart has not expired yet; taking it again keeps its epoch. Leases of others stay theirs.
   sweep(limits.leaseTtlMs)
-  const timer = setInterval(sweep, limits.sweepMs)
+  const timer = clock.every(limits.sweepMs, sweep)
   const cancel = await broker.consume('tasks', limits.prefetch, receive)
   return {
     sweep,
     async stop() {
       isStopped = true
-      clearInterval(timer)
+      timer.cancel()
       await cancel()
       await sweeping
     },

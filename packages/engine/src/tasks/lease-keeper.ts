@@ -1,26 +1,27 @@
 /** Keeps the leases of the tasks driven here: all in one call, three times in the life of a lease. What is missing in the answer was lost. */
-import type { Store } from '@lichen/store'
+import type { Clock } from '@lichen/core'
+import type { EngineIdentity, Store } from '@lichen/store'
 import type { EngineLimits } from '../engine-limits.js'
 import type { EngineLog } from '../engine-log.js'
 import type { Roster } from './roster.js'
 
 export interface LeaseKeeperParts {
-  readonly engine: string
+  readonly engine: EngineIdentity
   readonly store: Pick<Store, 'tasks'>
   readonly roster: Roster
   readonly limits: EngineLimits
-  readonly now: () => number
+  readonly clock: Clock
   readonly log: EngineLog
 }
 
 /** Renews until the returned function is called, which waits for a renewal under way. */
-export function startLeaseKeeper({ engine, store, roster, limits, now, log }: LeaseKeeperParts): () => Promise<void> {
+export function startLeaseKeeper({ engine, store, roster, limits, clock, log }: LeaseKeeperParts): () => Promise<void> {
   let renewing: Promise<void> | undefined
 
   async function renew(): Promise<void> {
     const drivers = [...roster.list()]
     if (drivers.length === 0) return
-    const seqs = await store.tasks.renew(engine, drivers.map((driver) => driver.task), now(), limits.leaseTtlMs)
+    const seqs = await store.tasks.renew(engine, drivers.map((driver) => driver.task), clock.now(), limits.leaseTtlMs)
     for (const driver of drivers) {
       const seq = seqs.get(driver.task)
       if (roster.find(driver.task) !== driver) continue
@@ -30,14 +31,14 @@ export function startLeaseKeeper({ engine, store, roster, limits, now, log }: Le
     }
   }
 
-  const timer = setInterval(() => {
+  const timer = clock.every(limits.leaseTtlMs / 3, () => {
     // When renewing fails for too long the leases expire, and whoever takes them gets a higher epoch: what is recorded here is refused then.
     renewing ??= renew()
       .catch((error: unknown) => log.warn({ err: error }, 'leases could not be renewed; trying again'))
       .finally(() => (renewing = undefined))
-  }, limits.leaseTtlMs / 3)
+  })
   return async () => {
-    clearInterval(timer)
+    timer.cancel()
     await renewing
   }
 }

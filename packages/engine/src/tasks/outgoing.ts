@@ -6,7 +6,7 @@
 import { type Action, expiryOf, type NodeId, type TaskId, type TaskLimits, type TrackedTask } from '@lichen/core'
 import { attemptKeyText, type OrderSigner } from '@lichen/protocol'
 import type { EngineLog } from '../engine-log.js'
-import type { Session } from '../gateway/session.js'
+import type { NodeStream } from '../gateway/node-stream.js'
 import type { EngineMetrics } from '../metrics.js'
 import { buildCancelMessage, buildOrderMessage } from './dispatch.js'
 import type { ResolvedCommands, resolveCommands } from './references.js'
@@ -15,15 +15,24 @@ export interface OutgoingParts {
   readonly task: TaskId
   readonly epoch: number
   readonly signer: OrderSigner
-  readonly findSession: (node: NodeId) => Session | undefined
+  readonly findStream: (node: NodeId) => NodeStream | undefined
   readonly limits: TaskLimits
   readonly log: EngineLog
   readonly metrics: EngineMetrics
 }
 
+/** An order that is intended by the record. `expiresAt`: ms since the epoch. */
+export interface IntendedOrder {
+  readonly action: Action
+  readonly attempt: number
+  readonly timeoutMs: number
+  readonly expiresAt: number
+  readonly commands: ResolvedCommands
+}
+
 export interface Outgoing {
-  /** Sends the order if its node has a stream. `expiresAt`: ms since the epoch. */
-  send(action: Action, attempt: number, expiresAt: number, commands: ResolvedCommands): void
+  /** Sends the order if its node has a stream. */
+  send(order: IntendedOrder): void
   /** Sends the orders that are out by the record and did not go out on the present stream of their node. `answered`: attempts whose result is here. */
   sendMissing(view: TrackedTask, answered: ReadonlySet<string>, resolve: (action: Action) => ReturnType<typeof resolveCommands>): void
   cancel(action: Action, attempt: number, reason: string): void
@@ -32,15 +41,15 @@ export interface Outgoing {
 }
 
 /** Nothing has been sent yet. */
-export function buildOutgoing({ task, epoch, signer, findSession, limits, log, metrics }: OutgoingParts): Outgoing {
-  const ordered = new Map<string, number>()
-  const cancelled = new Map<string, number>()
+export function buildOutgoing({ task, epoch, signer, findStream, limits, log, metrics }: OutgoingParts): Outgoing {
+  const ordered = new Map<string, string>()
+  const cancelled = new Map<string, string>()
   const keyOf = (actionId: string, attempt: number): string => attemptKeyText({ taskId: task, actionId, attempt })
 
-  function send(action: Action, attempt: number, expiresAt: number, commands: ResolvedCommands): void {
-    const session = findSession(action.node)
-    if (session === undefined || !session.send({ $case: 'order', value: buildOrderMessage({ task, action, attempt, epoch, expiresAt }, commands, signer) })) return
-    ordered.set(keyOf(action.id, attempt), session.id)
+  function send({ action, attempt, timeoutMs, expiresAt, commands }: IntendedOrder): void {
+    const stream = findStream(action.node)
+    if (stream === undefined || !stream.send({ $case: 'order', value: buildOrderMessage({ task, action, attempt, timeoutMs, epoch, expiresAt }, commands, signer) })) return
+    ordered.set(keyOf(action.id, attempt), stream.id)
     metrics.ordersSent.inc()
     log.debug({ taskId: task, actionId: action.id, nodeId: action.node, attempt }, 'order sent')
   }
@@ -49,21 +58,22 @@ export function buildOutgoing({ task, epoch, signer, findSession, limits, log, m
     send,
     sendMissing(view, answered, resolve) {
       // While cancelling, the cancel alone goes out: a node that never saw the order answers it as cancelled.
-      if (view.state !== 'running') return
+      if (view.state !== 'running' && view.state !== 'paused') return
       for (const { action, view: state } of view.index.deadlines.values()) {
         const key = keyOf(action.id, state.attempt)
-        const session = findSession(action.node)
-        if (session === undefined || ordered.get(key) === session.id || session.running.has(key) || answered.has(key)) continue
+        const stream = findStream(action.node)
+        if (stream === undefined || ordered.get(key) === stream.id || stream.running.has(key) || answered.has(key)) continue
         const commands = resolve(action)
-        if (commands.ok) send(action, state.attempt, expiryOf(state.deadline ?? 0, action, limits), commands.value)
+        const timeoutMs = state.timeoutMs ?? action.timeoutMs
+        if (commands.ok) send({ action, attempt: state.attempt, timeoutMs, expiresAt: expiryOf(state.deadline ?? 0, timeoutMs, limits), commands: commands.value })
         else log.error({ taskId: task, actionId: action.id, reason: commands.failure.message }, 'an order cannot be sent again: a value is gone')
       }
     },
     cancel(action, attempt, reason) {
-      const session = findSession(action.node)
+      const stream = findStream(action.node)
       const key = keyOf(action.id, attempt)
-      if (session === undefined || cancelled.get(key) === session.id) return
-      if (session.send({ $case: 'cancel', value: buildCancelMessage(task, action, attempt, epoch, reason, signer) })) cancelled.set(key, session.id)
+      if (stream === undefined || cancelled.get(key) === stream.id) return
+      if (stream.send({ $case: 'cancel', value: buildCancelMessage(task, action, attempt, epoch, reason, signer) })) cancelled.set(key, stream.id)
     },
     forget(actionId, attempt) {
       const key = keyOf(actionId, attempt)

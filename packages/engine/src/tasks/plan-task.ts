@@ -1,5 +1,5 @@
 /** From an accepted plan to its action graph, or to the end of the task when the plan does not fit any more. */
-import { type ActionGraph, buildGraph, type Catalog, type NodeRecord, type Parsed, parsePlan, type TaskEvent, type TaskKind } from '@lichen/core'
+import { type ActionGraph, type ActionId, buildGraph, type Catalog, type NodeRecord, type Parsed, parsePlan, type TaskEvent, type TaskKind } from '@lichen/core'
 import type { Store, TaskSummary } from '@lichen/store'
 import type { EngineLog } from '../engine-log.js'
 
@@ -12,7 +12,8 @@ export interface PlanningParts {
   readonly log: EngineLog
 }
 
-export type Planned = { readonly event: TaskEvent; readonly graph: ActionGraph | null }
+/** `unapplied`: actions whose last success counts no more from here on, because they are about to run or to be taken away. */
+export type Planned = { readonly event: TaskEvent; readonly graph: ActionGraph | null; readonly unapplied?: readonly ActionId[] }
 
 /**
  * The event that follows: `taskPlanned` with its graph, or `taskEnded` when the plan was right at its acceptance and no longer is (other catalog, fewer
@@ -20,10 +21,12 @@ export type Planned = { readonly event: TaskEvent; readonly graph: ActionGraph |
  * @throws STORE_UNAVAILABLE
  */
 export async function planTask({ store, readNodes, catalog, log }: PlanningParts, summary: TaskSummary, plan: string, previewDigest: string | null): Promise<Planned> {
-  const [nodes, placement] = await Promise.all([readNodes(), store.tasks.readPlacement(summary.project, summary.deployment)])
+  const { kind, project, deployment } = summary
+  const [nodes, placement, known] = await Promise.all([readNodes(), store.tasks.readPlacement(project, deployment), kind === 'check' ? [] : store.tasks.readApplied(project, deployment)])
+  const applied = new Map(known.map((entry) => [entry.action, entry]))
   let built: Parsed<ActionGraph>
   try {
-    built = buildFromText(plan, summary.kind, { catalog, nodes, placement })
+    built = buildFromText(plan, kind, { catalog, nodes, placement, applied })
   } catch (error) {
     // The same plan would fail the same way each time: better an end that says so than a task that stands still.
     log.error({ err: error, taskId: summary.id }, 'planning failed because of a defect')
@@ -35,10 +38,16 @@ export async function planTask({ store, readNodes, catalog, log }: PlanningParts
   }
   const graph = built.value
   if (previewDigest !== null && graph.digest !== previewDigest) {
-    const reason = 'the inputs of the preview have moved since it was made: plan, catalog or nodes differ'
+    const reason = 'the inputs of the preview have moved since it was made: plan, catalog, nodes or what is applied already differ'
     return { event: { type: 'taskEnded', outcome: 'rejected', reason, failure: { code: 'PREVIEW_MOVED', message: reason }, problems: [{ code: 'PREVIEW_MOVED', path: 'previewDigest', message: `the preview had the digest ${previewDigest}, the graph has ${graph.digest}` }] }, graph: null }
   }
-  return { event: { type: 'taskPlanned', graphDigest: graph.digest, actionCount: graph.actions.length }, graph }
+  return { event: { type: 'taskPlanned', graphDigest: graph.digest, actionCount: graph.actions.length }, graph, unapplied: listUnapplied(graph, applied) }
+}
+
+/** Recorded successes that the task is about to make untrue: all of them when it destroys, else those of actions that run. */
+function listUnapplied(graph: ActionGraph, applied: ReadonlyMap<ActionId, unknown>): readonly ActionId[] {
+  if (graph.kind === 'destroy') return [...applied.keys()]
+  return graph.actions.filter((action) => action.unchanged === null && applied.has(action.id)).map((action) => action.id)
 }
 
 function buildFromText(plan: string, kind: TaskKind, input: Omit<Parameters<typeof buildGraph>[0], 'plan' | 'kind'>): Parsed<ActionGraph> {

@@ -1,16 +1,17 @@
 /**
- * The tasks that this engine drives. Owns the drivers, the taking and giving back of leases, and results that came before their task was taken.
+ * The tasks that this engine drives. Owns the drivers, and the taking and giving back of leases.
  * Invariants: (1) a task has at most one driver here; (2) a lease is given back before it is taken again, so that the give-back cannot undo the
- * taking; (3) a result for a task that is not driven here waits until it is, or until the store says that nobody needs it; its node forgets it only then.
+ * taking; (3) a result for a task that is not driven here is held (held-reports.ts) until it is, or until somebody else has it.
  */
-import { type ActionId, LichenError, type NodeId, type TaskId, taskId } from '@lichen/core'
-import type { AttemptKey } from '@lichen/protocol'
-import type { Lease, Store } from '@lichen/store'
+import { type ActionId, type Clock, LichenError, type NodeId, type TaskId, taskId } from '@lichen/core'
+import { type AgentMessage, type AttemptKey, attemptKeyText } from '@lichen/protocol'
+import type { EngineIdentity, Lease, Store } from '@lichen/store'
 import type { EngineLimits } from '../engine-limits.js'
 import type { EngineLog } from '../engine-log.js'
 import type { Session } from '../gateway/session.js'
 import type { EngineMetrics } from '../metrics.js'
 import type { AttemptReport } from './attempt-report.js'
+import { startHeldReports } from './held-reports.js'
 import type { TaskDriver } from './task-driver.js'
 
 /** `driven`: by this engine. `full`: this engine drives as many as it may. `refused`: another engine has the lease, or there is no such task. */
@@ -23,7 +24,16 @@ export interface Roster {
   list(): Iterable<TaskDriver>
   /** How many more tasks this engine may drive. */
   room(): number
-  report(session: Session, report: AttemptReport): void
+  /** A node that is connected here says what became of an attempt. `message`: the same as it came. */
+  report(session: Session, report: AttemptReport, message: NonNullable<AgentMessage['message']>): void
+  /** The same from a node that is connected to another engine: dropped when the task is not driven here, that engine will find out who does. */
+  reportFromPeer(report: AttemptReport): void
+  /** A command of the engine that drives the task passes through here to its node. */
+  passed(session: Session, key: AttemptKey, engine: string): void
+  /** The engine that drives the task has recorded the result. */
+  recorded(session: Session, key: AttemptKey): void
+  /** The other engine that drives this task, as far as its orders showed. */
+  ownerOf(task: TaskId): string | undefined
   /** Whether the attempt is one of this node: asks the driver, or the store when the task is not driven here. */
   isOwn(session: Session, key: AttemptKey): boolean | Promise<boolean>
   /** Forgets results of this stream; its node sends them again on the next. */
@@ -35,24 +45,26 @@ export interface Roster {
 }
 
 export interface RosterParts {
-  readonly engine: string
+  readonly engine: EngineIdentity
   readonly store: Pick<Store, 'tasks'>
   readonly limits: EngineLimits
-  readonly now: () => number
+  readonly clock: Clock
   readonly log: EngineLog
   readonly metrics: EngineMetrics
   readonly startDriver: (lease: Lease, finished: (driver: TaskDriver, how: 'ended' | 'lost') => void) => TaskDriver
+  readonly forward: (engine: string, session: Session, message: NonNullable<AgentMessage['message']>) => Promise<boolean>
   /** Called when a task left and another may be taken. */
   readonly roomMade: () => void
 }
 
 /** A roster without tasks. */
-export function buildRoster({ engine, store, limits, now, log, metrics, startDriver, roomMade }: RosterParts): Roster {
+export function buildRoster({ engine, store, limits, clock, log, metrics, startDriver, forward, roomMade }: RosterParts): Roster {
   const drivers = new Map<TaskId, TaskDriver>()
   const taking = new Map<TaskId, Promise<Taken>>()
   const leaving = new Map<TaskId, Promise<void>>()
-  const held = new Map<TaskId, Map<Session, AttemptReport[]>>()
-  const adopting = new Set<TaskId>()
+  const held = startHeldReports({ engine: engine.name, store, clock, log, isDriven: (task) => drivers.has(task), take, forward })
+  /** Attempts whose orders passed through here to this stream. */
+  const passed = new WeakMap<Session, Set<string>>()
   let isStopped = false
 
   function take(task: TaskId): Promise<Taken> {
@@ -65,7 +77,7 @@ export function buildRoster({ engine, store, limits, now, log, metrics, startDri
   async function claim(task: TaskId): Promise<Taken> {
     await leaving.get(task)
     if (isStopped || drivers.size >= limits.maxTasks) return 'full'
-    const lease = await store.tasks.claim(task, engine, now(), limits.leaseTtlMs)
+    const lease = await store.tasks.claim(task, engine, clock.now(), limits.leaseTtlMs)
     if (lease === undefined) return 'refused'
     if (isStopped) {
       await store.tasks.release(task, engine)
@@ -75,8 +87,7 @@ export function buildRoster({ engine, store, limits, now, log, metrics, startDri
     drivers.set(task, driver)
     metrics.tasksOwned.set(drivers.size)
     log.info({ taskId: task, epoch: lease.epoch }, 'a task is taken')
-    for (const reports of held.get(task)?.values() ?? []) for (const report of reports) driver.report(report)
-    held.delete(task)
+    for (const report of held.takeOf(task)) driver.report(report)
     return 'driven'
   }
 
@@ -97,29 +108,6 @@ export function buildRoster({ engine, store, limits, now, log, metrics, startDri
     leaving.set(task, released)
   }
 
-  function hold(session: Session, report: AttemptReport): void {
-    const task = taskId(report.key.taskId)
-    let ofTask = held.get(task)
-    if (ofTask === undefined) held.set(task, (ofTask = new Map()))
-    ofTask.set(session, [...(ofTask.get(session) ?? []), report])
-    if (adopting.has(task)) return
-    adopting.add(task)
-    adopt(task)
-      .catch((error: unknown) => log.warn({ err: error, taskId: task }, 'a result waits: the store could not say whose task it is'))
-      .finally(() => adopting.delete(task))
-  }
-
-  /** Finds out who needs the results that wait: this engine, if it can have the task; nobody, when the task has ended; else they go on waiting. */
-  async function adopt(task: TaskId): Promise<void> {
-    const row = await store.tasks.read(task)
-    if (row === undefined || row.summary.state === 'ended') {
-      const reports = [...(held.get(task)?.values() ?? [])].flat()
-      held.delete(task)
-      log.warn({ taskId: task, results: reports.length, state: row?.summary.state ?? 'unknown' }, 'results of a task that has ended or is not known; they are dropped')
-      for (const report of reports) report.acknowledge()
-    } else await take(task)
-  }
-
   async function isOwnByStore(node: NodeId, key: AttemptKey): Promise<boolean> {
     const row = await store.tasks.read(taskId(key.taskId))
     return row?.graph?.actions.some((action) => action.id === (key.actionId as ActionId) && action.node === node) === true
@@ -130,18 +118,26 @@ export function buildRoster({ engine, store, limits, now, log, metrics, startDri
     find: (task) => drivers.get(task),
     list: () => drivers.values(),
     room: () => (isStopped ? 0 : limits.maxTasks - drivers.size),
-    report(session, report) {
-      const driver = drivers.get(taskId(report.key.taskId))
-      if (driver) driver.report(report)
-      else hold(session, report)
+    report(session, report, message) {
+      const kept = held.hold(session, report, message)
+      drivers.get(taskId(report.key.taskId))?.report(kept)
     },
-    isOwn: (session, key) => drivers.get(taskId(key.taskId))?.isOwn(session.node, key) ?? isOwnByStore(session.node, key),
-    forget(session) {
-      for (const [task, ofTask] of held) {
-        ofTask.delete(session)
-        if (ofTask.size === 0) held.delete(task)
-      }
+    reportFromPeer: (report) => drivers.get(taskId(report.key.taskId))?.report(report),
+    passed(session, key, from) {
+      held.expect(taskId(key.taskId), from)
+      const keys = passed.get(session) ?? new Set()
+      passed.set(session, keys.add(attemptKeyText(key)))
     },
+    recorded(session, key) {
+      held.release(session, key)
+      passed.get(session)?.delete(attemptKeyText(key))
+    },
+    ownerOf: (task) => held.ownerOf(task),
+    isOwn(session, key) {
+      if (passed.get(session)?.has(attemptKeyText(key))) return true
+      return drivers.get(taskId(key.taskId))?.isOwn(session.node, key) ?? isOwnByStore(session.node, key)
+    },
+    forget: (session) => held.forget(session),
     lose(task) {
       const driver = drivers.get(task)
       if (driver === undefined) return
@@ -151,6 +147,7 @@ export function buildRoster({ engine, store, limits, now, log, metrics, startDri
     },
     async stop() {
       isStopped = true
+      held.stop()
       await Promise.allSettled(taking.values())
       const all = [...drivers.values()]
       drivers.clear()

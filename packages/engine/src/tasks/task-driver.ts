@@ -8,13 +8,14 @@
  * 3. when an append did not go through, the view is folded again from the store: nothing is patched;
  * 4. after `stop`, or when another engine has the lease, nothing is sent and nothing recorded.
  */
-import { type Action, type ActionId, applyEvent, buildEngineResult, buildTaskView, decide, type Decision, LichenError, nextWakeup, type NodeId, summarizeTask, type TaskEvent, type TaskId, type TaskLimits, type TrackedTask, type World } from '@lichen/core'
+import { type Action, type ActionId, applyEvent, buildEngineResult, buildTaskView, type Clock, decide, type Decision, isAwaited, LichenError, nextWakeup, type NodeId, pauseFor, summarizeTask, type TaskEvent, type TaskId, type TaskLimits, type Timer, type TrackedTask, type World } from '@lichen/core'
 import { type AttemptKey, attemptKeyText, type OrderSigner } from '@lichen/protocol'
 import type { Append, AppendAnswer, Lease, Store } from '@lichen/store'
 import type { EngineLog } from '../engine-log.js'
-import type { Session } from '../gateway/session.js'
+import type { NodeStream } from '../gateway/node-stream.js'
 import type { EngineMetrics } from '../metrics.js'
 import type { Sealer } from '../sealer.js'
+import { listApplied } from './applied-actions.js'
 import type { AttemptReport } from './attempt-report.js'
 import { buildOutgoing } from './outgoing.js'
 import type { Planned } from './plan-task.js'
@@ -29,10 +30,10 @@ export interface TaskDriverParts {
   readonly sealer: Sealer
   readonly signer: OrderSigner
   readonly world: World
-  readonly findSession: (node: NodeId) => Session | undefined
+  readonly findStream: (node: NodeId) => NodeStream | undefined
   readonly plan: (summary: NonNullable<Awaited<ReturnType<Store['tasks']['read']>>>['summary'], plan: string, previewDigest: string | null) => Promise<Planned>
   readonly limits: TaskLimits
-  readonly now: () => number
+  readonly clock: Clock
   readonly log: EngineLog
   readonly metrics: EngineMetrics
   /** Called once, when there is nothing more to drive: the task has ended, or another engine has the lease. */
@@ -61,11 +62,12 @@ interface Round {
   readonly at: number
   readonly expectedSeq: number
   readonly events: TaskEvent[]
-  readonly sends: { readonly action: Action; readonly attempt: number; readonly expiresAt: number; readonly commands: ResolvedCommands }[]
+  readonly sends: { readonly action: Action; readonly attempt: number; readonly timeoutMs: number; readonly expiresAt: number; readonly commands: ResolvedCommands }[]
   readonly cancels: Extract<Decision, { type: 'cancel' }>[]
   /** How many reports of the inbox are answered by it. */
   readonly reports: number
   graph: Append['graph']
+  unapplied: Append['unapplied']
 }
 
 // Events of one append; a round that has more goes on after it. Bounds the transaction and what is lost when it does not go through.
@@ -78,12 +80,12 @@ const backoffMs = [50, 200, 1_000, 5_000, 15_000]
 
 /** A driver that begins at once. */
 export function startTaskDriver(parts: TaskDriverParts): TaskDriver {
-  const { lease, engine, store, sealer, signer, world, findSession, limits, now, log, metrics } = parts
+  const { lease, engine, store, sealer, signer, world, findStream, limits, clock, log, metrics } = parts
   const { task, epoch } = lease
   const inbox: AttemptReport[] = []
   /** Attempts whose result stands in the inbox. */
   const answered = new Set<string>()
-  const outgoing = buildOutgoing({ task, epoch, signer, findSession, limits, log, metrics })
+  const outgoing = buildOutgoing({ task, epoch, signer, findStream, limits, log, metrics })
   const resolve = (action: Action) => resolveCommands(action, (reference) => (view === undefined ? undefined : secrets?.find(reference, view)))
   let view: TrackedTask | undefined
   let secrets: TaskSecrets | undefined
@@ -98,9 +100,11 @@ export function startTaskDriver(parts: TaskDriverParts): TaskDriver {
   let isStopped = false
   let failures = 0
   let running: Promise<void> | undefined
-  let timer: NodeJS.Timeout | undefined
+  let timer: Timer | undefined
   let timerAt = Number.POSITIVE_INFINITY
-  let pause: { readonly end: () => void } | undefined
+  /** When it was last decided what to do. */
+  let decidedAt = 0
+  let pause: ReturnType<typeof pauseFor> | undefined
 
   const driver: TaskDriver = {
     task,
@@ -119,6 +123,8 @@ export function startTaskDriver(parts: TaskDriverParts): TaskDriver {
     connected(node) {
       if (!concerns(node)) return
       mustDispatch = true
+      // What is being recorded right now was decided while the node was away: what can begin with it is decided anew.
+      isAwake = true
       start()
     },
     report(report) {
@@ -133,7 +139,7 @@ export function startTaskDriver(parts: TaskDriverParts): TaskDriver {
     },
     async stop() {
       isStopped = true
-      clearTimeout(timer)
+      timer?.cancel()
       pause?.end()
       await running
     },
@@ -144,7 +150,7 @@ export function startTaskDriver(parts: TaskDriverParts): TaskDriver {
   /** Begins a run in a later turn of the event loop, so that all messages that came in this turn go into one round. */
   function start(): void {
     if (running !== undefined || isStopped) return
-    running = new Promise<void>((resolve) => setImmediate(resolve)).then(run).finally(() => {
+    running = new Promise<void>((resolve) => clock.soon(resolve)).then(run).finally(() => {
       running = undefined
       if (hasWork()) start()
       else armTimer()
@@ -160,7 +166,7 @@ export function startTaskDriver(parts: TaskDriverParts): TaskDriver {
         const seqBefore = durableSeq
         await step()
         failures = 0
-        if (durableSeq - seqBefore >= busyEvents && !isStopped) await new Promise((resolve) => setTimeout(resolve, gatherMs))
+        if (durableSeq - seqBefore >= busyEvents && !isStopped) await new Promise<void>((resolve) => clock.after(gatherMs, resolve))
       } catch (error) {
         await recover(error)
       }
@@ -168,9 +174,13 @@ export function startTaskDriver(parts: TaskDriverParts): TaskDriver {
   }
 
   async function step(): Promise<void> {
+    const isFresh = mustLoad
     if (mustLoad) await load()
     else if (mustRefresh) await readNewEvents()
+    // Somebody else sent that attempt: acknowledged here, its result would be lost to whoever waits for it.
+    if (!isFresh && inbox.some(isOfUnknownAttempt)) await load()
     if (view === undefined || isStopped) return
+    if (view.epoch > epoch) return lose('another engine has the lease')
     if (view.state === 'ended') return end()
     const round = await buildRound(view)
     if (isStopped) return
@@ -188,10 +198,8 @@ export function startTaskDriver(parts: TaskDriverParts): TaskDriver {
     const isOutage = error instanceof LichenError && error.entry.kind === 'unavailable'
     if (isOutage) log.warn({ err: error, taskId: task, waitMs }, 'a task stands still until the store answers')
     else log.error({ err: error, taskId: task, waitMs }, 'a task cannot be driven because of a defect; trying again')
-    await new Promise<void>((resolve) => {
-      const until = setTimeout(resolve, waitMs)
-      pause = { end: () => (clearTimeout(until), resolve()) }
-    })
+    pause = pauseFor(clock, waitMs)
+    await pause.over
     pause = undefined
   }
 
@@ -205,13 +213,15 @@ export function startTaskDriver(parts: TaskDriverParts): TaskDriver {
     view = loaded
     durableSeq = loaded.seq
     if (loaded.graph !== null) secrets ??= await openTaskSecrets(store.secrets, sealer, { task, graph: loaded.graph, isNew: false })
-    if (loaded.graph === null && loaded.state === 'accepted') planned = await parts.plan(row.summary, row.plan, loaded.previewDigest)
+    if (loaded.graph === null && (loaded.state === 'accepted' || loaded.state === 'paused')) planned = await parts.plan(row.summary, row.plan, loaded.previewDigest)
   }
 
   async function readNewEvents(): Promise<void> {
     mustRefresh = false
     for (const recorded of await store.tasks.readEvents(task, durableSeq)) {
       if (view === undefined) return
+      // It comes with another graph, over which all events are folded again.
+      if (recorded.event.type === 'retryRequested' && recorded.event.graphDigest !== undefined) return void (mustLoad = true)
       applyEvent(view, recorded)
       durableSeq = recorded.seq
       log.info({ taskId: task, event: recorded.event.type }, 'somebody else recorded an event of this task')
@@ -219,14 +229,16 @@ export function startTaskDriver(parts: TaskDriverParts): TaskDriver {
   }
 
   async function buildRound(current: TrackedTask): Promise<Round> {
-    const at = now()
-    const round: Round = { at, expectedSeq: current.seq, events: [], sends: [], cancels: [], reports: inbox.length, graph: undefined }
+    const at = clock.now()
+    decidedAt = at
+    const round: Round = { at, expectedSeq: current.seq, events: [], sends: [], cancels: [], reports: inbox.length, graph: undefined, unapplied: undefined }
     const reports = inbox.slice(0, round.reports)
     // Before the result that they belong to is recorded: an action that comes after may need them.
-    for (const report of reports) if (Object.keys(report.secretOutputs).length > 0 && isLive(current, report)) await secrets?.keepOutputs(report.key.actionId as ActionId, report.secretOutputs)
+    for (const report of reports) if (Object.keys(report.secretOutputs).length > 0 && isNews(current, report)) await secrets?.keepOutputs(report.key.actionId as ActionId, report.secretOutputs)
     if (!hasClaimed) record(current, round, { type: 'taskClaimed', engine, epoch })
-    if (planned !== undefined && current.graph === null && current.state === 'accepted') {
+    if (planned !== undefined && current.graph === null && (current.state === 'accepted' || current.state === 'paused')) {
       const { event, graph } = planned
+      round.unapplied = planned.unapplied
       if (graph !== null) {
         secrets = await openTaskSecrets(store.secrets, sealer, { task, graph, isNew: true })
         round.graph = graph
@@ -234,18 +246,18 @@ export function startTaskDriver(parts: TaskDriverParts): TaskDriver {
       record(current, round, event)
     }
     for (const report of reports) {
-      if (isLive(current, report)) record(current, round, { type: 'actionEnded', action: report.key.actionId as ActionId, attempt: report.key.attempt, result: report.result })
+      if (isNews(current, report)) record(current, round, { type: 'actionEnded', action: report.key.actionId as ActionId, attempt: report.key.attempt, result: report.result })
       else log.warn({ taskId: task, actionId: report.key.actionId, nodeId: report.node, attempt: report.key.attempt, outcome: report.result.outcome }, 'a result that nobody waits for any more; it is dropped')
     }
     decideAll(current, round)
     return round
   }
 
-  /** Whether the report speaks of the live attempt and comes from its node. */
-  function isLive(current: TrackedTask, { node, key }: AttemptReport): boolean {
-    const vertex = current.index.byId.get(key.actionId as ActionId)
-    return vertex !== undefined && vertex.view.state === 'sent' && vertex.view.attempt === key.attempt && vertex.action.node === node
-  }
+  const isOfUnknownAttempt = ({ key }: AttemptReport): boolean => key.attempt > (view?.actions.get(key.actionId as ActionId)?.attempt ?? 0)
+
+  /** Whether the report comes from the action's node and tells what is waited for: how the live attempt ended, or how one that was given up did. */
+  const isNews = (current: TrackedTask, { node, key, result }: AttemptReport): boolean =>
+    current.actions.get(key.actionId as ActionId)?.node === node && isAwaited(current, key.actionId as ActionId, key.attempt, result.outcome)
 
   function record(current: TrackedTask, round: Round, event: TaskEvent): void {
     applyEvent(current, { seq: current.seq + 1, at: round.at, event }, round.graph ?? null)
@@ -268,21 +280,25 @@ export function startTaskDriver(parts: TaskDriverParts): TaskDriver {
     }
   }
 
-  function recordSend(current: TrackedTask, round: Round, { action, attempt, deadline, expiresAt }: Extract<Decision, { type: 'send' }>): void {
+  function recordSend(current: TrackedTask, round: Round, { action, attempt, timeoutMs, deadline, expiresAt }: Extract<Decision, { type: 'send' }>): void {
     const commands = resolve(action)
     if (!commands.ok) {
       const { code, message } = commands.failure
       return record(current, round, { type: 'actionEnded', action: action.id, attempt, result: buildEngineResult('failed', code, message, round.at) })
     }
-    record(current, round, { type: 'actionSent', action: action.id, attempt, node: action.node, epoch, deadline })
-    round.sends.push({ action, attempt, expiresAt, commands: commands.value })
+    record(current, round, { type: 'actionSent', action: action.id, attempt, node: action.node, epoch, timeoutMs, deadline })
+    round.sends.push({ action, attempt, timeoutMs, expiresAt, commands: commands.value })
   }
 
   async function appendRound(round: Round): Promise<void> {
-    const { at, expectedSeq, events, graph } = round
-    const startedAt = performance.now()
-    const [answer] = await store.tasks.append([{ task, expectedSeq, epoch, events, at, summary: summarizeTask(view as TrackedTask), ...(graph === undefined ? {} : { graph }) }])
-    metrics.appendSeconds.observe((performance.now() - startedAt) / 1000)
+    const { at, expectedSeq, events, graph, unapplied = [] } = round
+    const current = view as TrackedTask
+    const applied = current.state === 'ended' ? listApplied(task, current) : []
+    const startedAt = clock.elapsed()
+    const [answer] = await store.tasks.append([
+      { task, expectedSeq, epoch, events, at, summary: summarizeTask(current), ...(graph === undefined ? {} : { graph }), ...(unapplied.length === 0 ? {} : { unapplied }), ...(applied.length === 0 ? {} : { applied }) },
+    ])
+    metrics.appendSeconds.observe((clock.elapsed() - startedAt) / 1000)
     return settle(round, answer ?? 'conflict')
   }
 
@@ -307,8 +323,8 @@ export function startTaskDriver(parts: TaskDriverParts): TaskDriver {
       report.acknowledge()
     }
     if (isStopped) return
-    for (const { action, attempt, expiresAt, commands } of round.sends) outgoing.send(action, attempt, expiresAt, commands)
-    if (round.sends.length > 0) metrics.dispatchSeconds.observe((now() - round.at) / 1000)
+    for (const order of round.sends) outgoing.send(order)
+    if (round.sends.length > 0) metrics.dispatchSeconds.observe((clock.now() - round.at) / 1000)
     if (mustDispatch && view !== undefined) outgoing.sendMissing(view, answered, resolve)
     mustDispatch = false
     for (const { action, attempt, reason } of round.cancels) outgoing.cancel(action, attempt, reason)
@@ -341,21 +357,21 @@ export function startTaskDriver(parts: TaskDriverParts): TaskDriver {
   function finish(how: 'ended' | 'lost'): void {
     if (isStopped) return
     isStopped = true
-    clearTimeout(timer)
+    timer?.cancel()
     parts.finished(driver, how)
   }
 
   function armTimer(): void {
     if (isStopped || view === undefined) return
-    const at = nextWakeup(view, world, now(), limits)
+    // As of the last decision: what became due while it was being recorded has not been decided yet.
+    const at = nextWakeup(view, world, decidedAt, limits)
     if (at === undefined || at >= timerAt) return
-    clearTimeout(timer)
+    timer?.cancel()
     timerAt = at
-    // setTimeout counts in 32 bits; waking early decides nothing and arms it again.
-    timer = setTimeout(() => {
+    timer = clock.after(Math.max(1, at - clock.now()), () => {
       timerAt = Number.POSITIVE_INFINITY
       driver.wake()
-    }, Math.min(2_147_483_647, Math.max(1, at - now())))
+    })
   }
 
   start()

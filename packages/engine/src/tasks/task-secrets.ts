@@ -24,13 +24,18 @@ const makeSecret = (length: number): string => Array.from({ length }, () => alph
 export async function openTaskSecrets(secrets: SecretStore, sealer: Sealer, { task, graph, isNew }: { readonly task: TaskId; readonly graph: ActionGraph; readonly isNew: boolean }): Promise<TaskSecrets> {
   const ofDeployment = await readDeploymentSecrets(secrets, sealer, `deployment/${graph.project}/${graph.deployment}`, graph.secrets)
   const outputScope = `task/${task}`
+  const ofBefore = await openOutputsOfBefore(secrets, sealer, graph)
   const outputs = isNew ? new Map<string, string>() : await openScope(secrets, sealer, outputScope)
   return {
     find(reference, view) {
       if (reference.kind === 'secret') return asSecret(ofDeployment.get(reference.name))
-      const secret = outputs.get(`${reference.action}#${reference.name}`)
+      const name = `${reference.action}#${reference.name}`
+      const vertex = view.index.byId.get(reference.action as ActionId)
+      // Only what verifies unchanged actions asks before they are settled: then what they gave when they last ran is what it should find.
+      const isOfBefore = vertex !== undefined && vertex.action.unchanged !== null && (vertex.view.isUnchanged || vertex.view.state === 'pending')
+      const secret = isOfBefore ? ofBefore.get(name) : outputs.get(name)
       if (secret !== undefined) return asSecret(secret)
-      const plain = view.actions.get(reference.action as ActionId)?.result?.outputs[reference.name]
+      const plain = isOfBefore ? vertex.action.unchanged?.outputs[reference.name] : vertex?.view.result?.outputs[reference.name]
       return plain === undefined ? undefined : { value: plain, isSecret: false }
     },
     async keepOutputs(action, values) {
@@ -43,6 +48,16 @@ export async function openTaskSecrets(secrets: SecretStore, sealer: Sealer, { ta
       )
     },
   }
+}
+
+/** Secret outputs of the actions that may be left out, from the tasks in which they ran. */
+async function openOutputsOfBefore(secrets: SecretStore, sealer: Sealer, graph: ActionGraph): Promise<ReadonlyMap<string, string>> {
+  const found = new Map<string, string>()
+  const since = new Map(graph.actions.flatMap((action) => (action.unchanged ? [[action.id as string, action.unchanged.since] as const] : [])))
+  for (const task of new Set(since.values())) {
+    for (const [name, value] of await openScope(secrets, sealer, `task/${task}`)) if (since.get(name.slice(0, name.lastIndexOf('#'))) === task) found.set(name, value)
+  }
+  return found
 }
 
 const asSecret = (value: string | undefined): ReferencedValue | undefined => (value === undefined ? undefined : { value, isSecret: true })
