@@ -4,6 +4,7 @@ import { join } from 'node:path'
 import t, { type Test } from 'tap'
 import { startAnnouncer } from '@lichen/api'
 import { openEmbeddedBroker, type Broker } from '@lichen/broker'
+import { clockOf } from '@lichen/core'
 import { openSqliteStore, type Store } from '@lichen/store'
 import { eventually } from '../eventually.js'
 import { createTask } from './api-fixture.js'
@@ -35,7 +36,7 @@ t.test('bells are published in order, once each, and leave the outbox', async (t
   const store = await openStoreFor(t)
   const broker = openEmbeddedBroker()
   const rung = await listen(t, broker)
-  const announcer = startAnnouncer({ store, broker, log: silent, intervalMs: 3_600_000 })
+  const announcer = startAnnouncer({ store, broker, clock: clockOf(globalThis), log: silent, intervalMs: 3_600_000 })
   t.teardown(() => announcer.stop())
   const ids = Array.from({ length: 1_200 }, (_, index) => `t-${String(index).padStart(4, '0')}`)
   for (let from = 0; from < ids.length; from += 100) {
@@ -52,7 +53,7 @@ t.test('what is in the outbox at the start, and what nobody rings for, is found 
   const broker = openEmbeddedBroker()
   const rung = await listen(t, broker)
   await createTask(store, 't-before')
-  const announcer = startAnnouncer({ store, broker, log: silent, intervalMs: 50 })
+  const announcer = startAnnouncer({ store, broker, clock: clockOf(globalThis), log: silent, intervalMs: 50 })
   t.teardown(() => announcer.stop())
   await eventually(t, 'the one from before', () => rung.includes('t-before'))
   await createTask(store, 't-silent')
@@ -69,7 +70,7 @@ t.test('while the broker is away bells wait and requests do not; when it is back
   // The link to the broker, cut and mended: what is on either side of it is real.
   const link: Broker = { ...away, publish: (queue, messages) => (isBack ? back : away).publish(queue, messages) }
   const warnings: string[] = []
-  const announcer = startAnnouncer({ store, broker: link, log: { ...silent, warn: (_fields, message) => void warnings.push(message) }, intervalMs: 20 })
+  const announcer = startAnnouncer({ store, broker: link, clock: clockOf(globalThis), log: { ...silent, warn: (_fields, message) => void warnings.push(message) }, intervalMs: 20 })
   t.teardown(() => announcer.stop())
   await createTask(store, 't-1')
   announcer.ring()
@@ -86,12 +87,12 @@ t.test('stop waits for what runs and leaves the rest for the next start', async 
   const store = await openStoreFor(t)
   const broker = openEmbeddedBroker()
   const rung = await listen(t, broker)
-  const first = startAnnouncer({ store, broker, log: silent })
+  const first = startAnnouncer({ store, broker, clock: clockOf(globalThis), log: silent })
   await first.stop()
   await createTask(store, 't-1')
   first.ring()
   t.equal((await store.outbox.readOutbox(10)).length, 1)
-  const second = startAnnouncer({ store, broker, log: silent })
+  const second = startAnnouncer({ store, broker, clock: clockOf(globalThis), log: silent })
   t.teardown(() => second.stop())
   await eventually(t, 'the bell', () => rung.includes('t-1'))
 })

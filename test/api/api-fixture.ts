@@ -10,7 +10,7 @@ import type { Test } from 'tap'
 import { bootstrapAdminToken, buildApi, startAnnouncer, type Announcer, type ApiLimits } from '@lichen/api'
 import { openEmbeddedBroker, type Broker } from '@lichen/broker'
 import { readCatalog } from '@lichen/catalog'
-import { actionId, buildGraph, nodeId, parsePlan, taskId, type ActionGraph, type AttemptResult, type Catalog, type Facts, type NodeId, type TaskEvent, type TaskId } from '@lichen/core'
+import { actionId, buildGraph, clockOf, nodeId, parsePlan, taskId, type ActionGraph, type AttemptResult, type Catalog, type Facts, type NodeId, type TaskEvent, type TaskId } from '@lichen/core'
 import { openSqliteStore, type Append, type NewLogChunk, type Store } from '@lichen/store'
 
 export interface LogEntry {
@@ -46,7 +46,7 @@ export async function startTestApi(t: Test, options: { readonly limits?: Partial
   const log: LogEntry[] = []
   const write = (level: LogEntry['level']) => (fields: object, message: string) => void log.push({ level, fields: fields as Record<string, unknown>, message })
   const logger = { debug: write('debug'), info: write('info'), warn: write('warn'), error: write('error') }
-  const announcer = options.announcer ?? startAnnouncer({ store, broker, log: logger })
+  const announcer = options.announcer ?? startAnnouncer({ store, broker, clock: clockOf(globalThis), log: logger })
   const now = options.now ?? Date.now
   const catalog = await readCatalog('catalog')
   const registry = new Registry()
@@ -106,7 +106,7 @@ export interface PlayedEngine {
   append(...events: TaskEvent[]): Promise<void>
   /** Sends the action at this index and ends its attempt with this outcome. */
   run(index: number, outcome: AttemptResult['outcome'], attempt?: number): Promise<void>
-  end(outcome: 'succeeded' | 'failed' | 'cancelled'): Promise<void>
+  end(outcome: 'succeeded' | 'failed' | 'cancelled' | 'timedOut'): Promise<void>
 }
 
 export const makeResult = (outcome: AttemptResult['outcome']): AttemptResult => ({
@@ -117,7 +117,7 @@ export const makeResult = (outcome: AttemptResult['outcome']): AttemptResult => 
 
 /** Claims and plans the task. */
 export async function playEngine({ store, catalog }: TestApi, task: TaskId): Promise<PlayedEngine> {
-  const lease = await store.tasks.claim(task, 'engine-1', Date.now(), 60_000)
+  const lease = await store.tasks.claim(task, { name: 'engine-1', instance: 'i' }, Date.now(), 60_000)
   const plan = parsePlan(JSON.parse((await store.tasks.read(task))!.plan))
   if (!plan.ok || !lease) throw new Error('no plan or no lease')
   const graph = buildGraph({ plan: plan.value, catalog, nodes: await store.nodes.listNodes(), kind: 'apply' })
@@ -136,7 +136,7 @@ export async function playEngine({ store, catalog }: TestApi, task: TaskId): Pro
     append,
     async run(index, outcome, attempt = 1) {
       const action = graph.value.actions[index]!
-      await append({ type: 'actionSent', action: action.id, attempt, node: action.node, epoch: lease.epoch, deadline: Date.now() + 60_000 })
+      await append({ type: 'actionSent', action: action.id, attempt, node: action.node, epoch: lease.epoch, timeoutMs: action.timeoutMs, deadline: Date.now() + 60_000 })
       await append({ type: 'actionEnded', action: action.id, attempt, result: makeResult(outcome) })
     },
     async end(outcome) {

@@ -58,10 +58,27 @@ t.test('messages that were put aside can be listed and put back', async (t) => {
   await app.broker.publish('tasks', [{ id: 'm-1', body: '{broken' }])
   const letter = await eventually(t, 'a dead letter', async () => (await app.call('GET', '/v1/dead-letters')).json().items[0])
   t.match(letter, { id: 'm-1', queue: 'tasks', body: '{broken', reason: 'cannot be read', diedAt: Number })
+  t.same((await app.call('GET', '/v1/dead-letters/m-1')).json(), letter)
+  checkProblem(t, await app.call('GET', '/v1/dead-letters/m-2'), 'REQUEST_NOT_FOUND')
   isWilling = true
   t.equal((await app.call('POST', '/v1/dead-letters/m-1/replay')).statusCode, 204)
+  t.match((await eventually(t, 'a line in the audit trail', () => readAudit(app).then((lines) => (lines.length > 0 ? lines : undefined))))[0], { by: /^admin/, what: 'replay dead letter', target: 'm-1' })
   await eventually(t, 'the message is received again', () => taken.includes('{broken'))
+  checkProblem(t, await app.call('GET', '/v1/dead-letters/m-1'), 'REQUEST_NOT_FOUND')
   checkProblem(t, await app.call('POST', '/v1/dead-letters/m-1/replay'), 'REQUEST_NOT_FOUND')
+  await app.broker.close()
+  checkProblem(t, await app.call('GET', `/v1/dead-letters/${'x'.repeat(300)}`), 'REQUEST_SHAPE')
+})
+
+t.test('a dead letter with an id of any characters can be read and put back', async (t) => {
+  const app = await startTestApi(t)
+  const stop = await app.broker.consume('tasks', 1, async () => ({ verdict: 'dead', reason: 'no' }))
+  const id = 'a/b ü?#%2F..'
+  await app.broker.publish('tasks', [{ id, body: 'x' }])
+  await eventually(t, 'a dead letter', async () => (await app.call('GET', '/v1/dead-letters')).json().items[0])
+  await stop()
+  t.match((await app.call('GET', `/v1/dead-letters/${encodeURIComponent(id)}`)).json(), { id, body: 'x' })
+  t.equal((await app.call('POST', `/v1/dead-letters/${encodeURIComponent(id)}/replay`)).statusCode, 204)
 })
 
 t.test('blueprints are listed with their versions and described with parameters, requirements and outputs', async (t) => {

@@ -1,7 +1,8 @@
 import { readFile } from 'node:fs/promises'
+import type { ActionId, NodeId } from '@lichen/core'
 import t from 'tap'
 import { stringify } from 'yaml'
-import { admitNodes, makePlan, startTestApi } from './api-fixture.js'
+import { admitNodes, createTask, makePlan, startTestApi } from './api-fixture.js'
 import { checkProblem } from './problem.js'
 
 t.test('a check says whether a plan is valid, in either notation, and changes nothing', async (t) => {
@@ -48,6 +49,25 @@ t.test('a preview is the graph that the task would carry out, the same bytes eac
   t.equal(withSecrets.statusCode, 200, withSecrets.body.slice(0, 500))
   t.match(withSecrets.body, /⟦secret:/)
   t.equal((await app.call('POST', '/v1/previews?kind=destroy', { payload: makePlan() })).json().kind, 'destroy')
+})
+
+t.test('a preview says what is unchanged and in which waves the rest goes, and an apply is bound to that too', async (t) => {
+  const app = await startTestApi(t)
+  await admitNodes(app.store, ['node-1', 'node-2', 'node-3'])
+  const plan = makePlan('hello', { rollout: { waves: [{ nodes: 1, approve: true }, {}] } })
+  const preview = async () => (await app.call('POST', '/v1/previews', { payload: { kind: 'apply', plan } })).json()
+  const before = await preview()
+  t.match(before, { counts: { unchanged: 0, verifying: 0, approvals: 1 }, gates: [{ id: 'hello/wave-1', approve: true, meaning: 'wave 1 of 2 of hello (canary: node-1)' }] })
+  t.equal(before.counts.toRun, before.actions.length)
+  const task = await createTask(app.store, 't-1', { plan })
+  const lease = await app.store.tasks.claim(task, { name: 'engine-1', instance: 'i' }, Date.now(), 60_000)
+  const applied = before.actions.map(({ id, node, key }: { id: ActionId; node: NodeId; key: string }) => ({ action: id, node, key, task, outputs: {} }))
+  t.same(await app.store.tasks.append([{ task, expectedSeq: 1, epoch: lease!.epoch, events: [{ type: 'taskClaimed', engine: 'engine-1', epoch: lease!.epoch }], at: Date.now(), applied }]), ['appended'])
+  const after = await preview()
+  t.match(after.counts, { toRun: 0, unchanged: before.actions.length })
+  t.ok(after.actions.filter(({ component }: { component: string }) => component !== 'lichen').every(({ unchanged }: { unchanged: unknown }) => unchanged !== null))
+  checkProblem(t, await app.call('POST', `/v1/tasks?previewDigest=${before.digest}`, { payload: plan }), 'PREVIEW_MOVED')
+  t.equal((await app.call('POST', `/v1/tasks?previewDigest=${after.digest}`, { payload: plan })).statusCode, 202)
 })
 
 t.test('a preview of a plan with problems is refused with all of them', async (t) => {

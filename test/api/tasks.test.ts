@@ -58,7 +58,7 @@ t.test('a task says what it waits for, from the first moment to its end', async 
   t.equal(planned.waiting.length, total)
   for (const waiting of planned.waiting) t.match(waiting, { action: String, node: String, state: 'pending', reason: /\w+ \w+/, owner: String })
   const first = engine.graph.actions[0]!
-  await engine.append({ type: 'actionSent', action: first.id, attempt: 1, node: first.node, epoch: 1, deadline: Date.now() + 5_000 })
+  await engine.append({ type: 'actionSent', action: first.id, attempt: 1, node: first.node, epoch: 1, timeoutMs: 4_000, deadline: Date.now() + 5_000 })
   const sent = (await app.call('GET', '/v1/tasks/t-1')).json()
   t.match(sent, { counts: { sent: 1, pending: total - 1 }, timing: { startedAt: Number } })
   t.match(sent.waiting[0], { action: first.id, state: 'sent', reason: `attempt 1 is with node ${first.node}`, owner: `node ${first.node}` })

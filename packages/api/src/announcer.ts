@@ -8,6 +8,7 @@
  * 5. After a failure the next try waits, twice as long each time up to `longestPauseMs`; a success starts over.
  */
 import type { Broker } from '@lichen/broker'
+import type { Clock, Timer } from '@lichen/core'
 import type { OutboxRow, Store } from '@lichen/store'
 import type { ApiLog } from './api-log.js'
 
@@ -21,6 +22,7 @@ export interface Announcer {
 export interface AnnouncerOptions {
   readonly store: Pick<Store, 'outbox'>
   readonly broker: Broker
+  readonly clock: Clock
   readonly log: ApiLog
   /** Pause of the sweeper. Default: 2,000: how long a task of a crashed process waits for its bell at worst. */
   readonly intervalMs?: number
@@ -34,7 +36,7 @@ const firstPauseMs = 250
 const longestPauseMs = 10_000
 
 /** A running announcer. */
-export function startAnnouncer({ store, broker, log, intervalMs = 2_000 }: AnnouncerOptions): Announcer {
+export function startAnnouncer({ store, broker, clock, log, intervalMs = 2_000 }: AnnouncerOptions): Announcer {
   /** Announced, not deleted yet. */
   const leaving = new Set<number>()
   const deletions = new Set<Promise<void>>()
@@ -45,18 +47,17 @@ export function startAnnouncer({ store, broker, log, intervalMs = 2_000 }: Annou
   let isStopped = false
   let pauseMs = 0
   let pausedUntil = 0
-  let timer: NodeJS.Timeout | undefined
+  let timer: Timer | undefined
 
   function schedule(): void {
-    clearTimeout(timer)
+    timer?.cancel()
     if (isStopped) return
-    timer = setTimeout(ring, pauseMs > 0 ? pauseMs : intervalMs)
-    timer.unref()
+    timer = clock.after(pauseMs > 0 ? pauseMs : intervalMs, ring)
   }
 
   function ring(): void {
     isRung = true
-    if (isStopped || running !== undefined || performance.now() < pausedUntil) return
+    if (isStopped || running !== undefined || clock.elapsed() < pausedUntil) return
     running = announce().finally(() => {
       running = undefined
       schedule()
@@ -75,7 +76,7 @@ export function startAnnouncer({ store, broker, log, intervalMs = 2_000 }: Annou
     } catch (error) {
       if (pauseMs === 0) log.warn({ err: error }, 'tasks cannot be announced now; they wait in the outbox and none is lost')
       pauseMs = pauseMs === 0 ? firstPauseMs : Math.min(longestPauseMs, pauseMs * 2)
-      pausedUntil = performance.now() + pauseMs - 1
+      pausedUntil = clock.elapsed() + pauseMs - 1
     }
   }
 
@@ -95,7 +96,7 @@ export function startAnnouncer({ store, broker, log, intervalMs = 2_000 }: Annou
     }
     if (isDeletionPlanned) return
     isDeletionPlanned = true
-    setTimeout(deleteAnnounced, deletionPauseMs).unref()
+    clock.after(deletionPauseMs, deleteAnnounced)
   }
 
   function deleteAnnounced(): void {
@@ -118,7 +119,7 @@ export function startAnnouncer({ store, broker, log, intervalMs = 2_000 }: Annou
     ring,
     async stop() {
       isStopped = true
-      clearTimeout(timer)
+      timer?.cancel()
       await running
       deleteAnnounced()
       await Promise.all(deletions)

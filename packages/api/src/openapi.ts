@@ -17,10 +17,10 @@ export function registerDocument(app: Api, version: string): void {
       servers: [{ url: '/' }],
       tags: [
         { name: 'plans', description: 'Check and preview deployment plans; nothing happens on any node.' },
-        { name: 'tasks', description: 'Runs of plans: submit, follow, cancel, retry.' },
+        { name: 'tasks', description: 'Runs of plans: submit, follow, pause, approve, settle, cancel, retry.' },
         { name: 'nodes', description: 'Machines with the agent, and the tokens they join with.' },
         { name: 'blueprints', description: 'The catalog.' },
-        { name: 'operations', description: 'Health, metrics, messages that were put aside.' },
+        { name: 'operations', description: 'Engines, health, metrics, messages that were put aside.' },
       ],
       components: { securitySchemes: { bearer: { type: 'http', scheme: 'bearer', description: 'A token of the API; the server prints where it put the first one.' } } },
       security: [{ bearer: [] }],

@@ -14,11 +14,11 @@ export async function findPlanProblems({ store, catalog, nodes }: Pick<Context, 
   return checkPlan(plan, catalog, records, { placement, kind })
 }
 
-/** The graph of the plan as an engine would build it now: same nodes as before where the deployment has some. */
+/** The graph of the plan as an engine would build it now: same nodes as before where the deployment has some, and with what is applied already left out. */
 export async function buildGraphNow({ store, catalog, nodes }: Pick<Context, 'store' | 'catalog' | 'nodes'>, plan: Plan, kind: TaskKind): Promise<Parsed<ActionGraph>> {
   const { project, deployment } = nameDeployment(plan)
-  const [placement, records] = await Promise.all([store.tasks.readPlacement(project, deployment), nodes.readFresh()])
-  return buildGraph({ plan, catalog, nodes: records, placement, kind })
+  const [placement, records, known] = await Promise.all([store.tasks.readPlacement(project, deployment), nodes.readFresh(), kind === 'apply' ? store.tasks.readApplied(project, deployment) : []])
+  return buildGraph({ plan, catalog, nodes: records, placement, kind, applied: new Map(known.map((entry) => [entry.action, entry])) })
 }
 
 /** Which deployment the plan belongs to. */
@@ -29,5 +29,5 @@ export async function checkPreview(context: Pick<Context, 'store' | 'catalog' | 
   const graph = await buildGraphNow(context, plan, kind)
   if (graph.ok && graph.value.digest === previewDigest) return
   const found = graph.ok ? `the same preview now has the digest ${graph.value.digest}` : 'the plan cannot be planned any more'
-  throw new LichenError('PREVIEW_MOVED', `previewDigest ${previewDigest}: ${found}; the plan, the catalog, the nodes or their facts have changed`, graph.ok ? {} : { problems: graph.problems })
+  throw new LichenError('PREVIEW_MOVED', `previewDigest ${previewDigest}: ${found}; the plan, the catalog, the nodes, their facts or what is applied already have changed`, graph.ok ? {} : { problems: graph.problems })
 }

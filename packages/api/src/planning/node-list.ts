@@ -7,19 +7,24 @@
 import type { NodeRecord } from '@lichen/core'
 import type { Store } from '@lichen/store'
 
+/** A node, and the engine at which its stream ends; null for none. */
+export interface ConnectedNode extends NodeRecord {
+  readonly engine: string | null
+}
+
 export interface NodeList {
   /** At most `ageMs` old. */
-  readRecent(): Promise<readonly NodeRecord[]>
+  readRecent(): Promise<readonly ConnectedNode[]>
   /** Read after this call began. */
-  readFresh(): Promise<readonly NodeRecord[]>
+  readFresh(): Promise<readonly ConnectedNode[]>
 }
 
 /** The nodes of this store. */
 export function buildNodeList({ store, now, ageMs }: { readonly store: Pick<Store, 'nodes'>; readonly now: () => number; readonly ageMs: number }): NodeList {
-  let copy: { readonly nodes: Promise<readonly NodeRecord[]>; readonly until: number } | undefined
+  let copy: { readonly nodes: Promise<readonly ConnectedNode[]>; readonly until: number } | undefined
 
-  function readFresh(): Promise<readonly NodeRecord[]> {
-    const nodes = store.nodes.listNodes().then((records) => records.map(({ keyDigest: _keyDigest, ...node }): NodeRecord => node))
+  function readFresh(): Promise<readonly ConnectedNode[]> {
+    const nodes = store.nodes.listNodes().then((records) => records.map(({ keyDigest: _keyDigest, ...node }): ConnectedNode => node))
     const mine = { nodes, until: now() + ageMs }
     copy = mine
     // A failed read is nobody's copy.

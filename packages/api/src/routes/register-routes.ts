@@ -3,6 +3,7 @@ import type { Api } from '../schema/type-provider.js'
 import type { Context } from '../context.js'
 import { registerReadBlueprints } from './blueprints/read-blueprints.js'
 import { registerDeadLetters } from './dead-letters/dead-letters.js'
+import { registerListEngines } from './engines/list-engines.js'
 import { registerReadErrors } from './errors/read-errors.js'
 import { registerCreateJoinToken } from './join-tokens/create-join-token.js'
 import { registerListJoinTokens } from './join-tokens/list-join-tokens.js'
@@ -12,20 +13,24 @@ import { registerHealth } from './operations/health.js'
 import { registerIndexPage } from './operations/index-page.js'
 import { registerCheckPlan } from './plans/check-plan.js'
 import { registerCreatePreview } from './previews/create-preview.js'
+import { registerApproveGate } from './tasks/approve-gate.js'
 import { registerCancelTask } from './tasks/cancel-task.js'
 import { registerListActions } from './tasks/list-actions.js'
 import { registerListTasks } from './tasks/list-tasks.js'
+import { registerPauseTask } from './tasks/pause-task.js'
 import { registerReadDocuments } from './tasks/read-documents.js'
 import { registerReadEvents } from './tasks/read-events.js'
 import { registerReadLog } from './tasks/read-log.js'
 import { registerReadTask } from './tasks/read-task.js'
 import { registerRetryTask } from './tasks/retry-task.js'
+import { registerSettleAction } from './tasks/settle-action.js'
 import { registerSubmitTask } from './tasks/submit-task.js'
 
 const operations = [
   registerCheckPlan, registerCreatePreview,
-  registerSubmitTask, registerListTasks, registerReadTask, registerListActions, registerReadEvents, registerReadLog, registerCancelTask, registerRetryTask, registerReadDocuments,
-  registerReadNodes, registerChangeNode, registerCreateJoinToken, registerListJoinTokens,
+  registerSubmitTask, registerListTasks, registerReadTask, registerListActions, registerReadEvents, registerReadLog,
+  registerPauseTask, registerApproveGate, registerSettleAction, registerCancelTask, registerRetryTask, registerReadDocuments,
+  registerReadNodes, registerChangeNode, registerCreateJoinToken, registerListJoinTokens, registerListEngines,
   registerReadBlueprints, registerDeadLetters,
 ]
 

@@ -20,6 +20,8 @@ export const readFlag = (text: string | undefined, absent: boolean): boolean => 
 
 export const TaskIdText = Type.String({ pattern: '^t-[0-9A-Za-z][0-9A-Za-z-]{0,63}$', description: 'Id of a task.', examples: ['t-01JD8Z3Q4V5W6X7Y8Z9A0B1C2D'] })
 export const NodeIdText = Type.String({ pattern: namePattern, description: 'Id of a node: its name.', examples: ['node-1'] })
+/** Id of an action or a gate. */
+export const ActionIdText = (description: string, example: string) => Type.String({ minLength: 1, maxLength: 400, description, examples: [example] })
 /** A name as plans have it. */
 export const NameText = (description: string) => Type.String({ pattern: namePattern, description })
 /** A SHA-256 digest, lower-case hex. */

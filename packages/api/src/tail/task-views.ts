@@ -5,7 +5,7 @@
  * 2. Reads of one task run one after the other; a caller uses what it got before it awaits anything, because the next read changes the same view.
  * 3. At most `maxActions` actions are kept, and always the task read last.
  */
-import { applyEvent, buildTaskView, type RecordedEvent, type TaskEvent, type TaskId, type TrackedTask } from '@lichen/core'
+import { applyEvents, buildTaskView, type ActionGraph, type RecordedEvent, type TaskEvent, type TaskId, type TrackedTask } from '@lichen/core'
 import type { Store } from '@lichen/store'
 
 /** A view with what the events say beside it. */
@@ -69,14 +69,32 @@ export function buildTaskViews({ store, maxActions = defaultMaxActions }: { read
   }
 }
 
-async function readOn(store: Pick<Store, 'tasks'>, task: TaskId, known: TaskReading | undefined): Promise<TaskReading | undefined> {
+// A graph changes with a retry, by hand: twice between two reads is bad luck already.
+const graphTries = 5
+
+async function readOn(store: Pick<Store, 'tasks'>, task: TaskId, known: TaskReading | undefined, tries = graphTries): Promise<TaskReading | undefined> {
   const events = await store.tasks.readEvents(task, known?.view.seq ?? 0)
   if (events.length === 0) return known
+  const digest = newestGraph(events)
+  if (digest === undefined) return foldOn(known, events, null)
   // After the events: a graph is stored with the event that says so.
-  const graph = events.some(({ event }) => event.type === 'taskPlanned') ? ((await store.tasks.read(task))?.graph ?? null) : null
-  if (known === undefined) return describeEvents(buildTaskView(events, graph), events, undefined)
-  for (const recorded of events) applyEvent(known.view, recorded, graph)
-  return describeEvents(known.view, events, known)
+  const graph = (await store.tasks.read(task))?.graph ?? null
+  // Another one has taken its place meanwhile: events and graph of the next try belong together.
+  return tries > 1 && graph !== null && graph.digest !== digest ? readOn(store, task, known, tries - 1) : foldOn(known, events, graph)
+}
+
+/** Digest of the graph that is in force after these events; undefined when they name none. */
+function newestGraph(events: readonly RecordedEvent[]): string | undefined {
+  let digest: string | undefined
+  for (const { event } of events) {
+    if (event.type === 'taskPlanned') digest = event.graphDigest
+    else if (event.type === 'retryRequested') digest = event.graphDigest ?? digest
+  }
+  return digest
+}
+
+function foldOn(known: TaskReading | undefined, events: readonly RecordedEvent[], graph: ActionGraph | null): TaskReading {
+  return describeEvents(known === undefined ? buildTaskView(events, graph) : applyEvents(known.view, events, graph), events, known)
 }
 
 function describeEvents(view: TrackedTask, events: readonly RecordedEvent[], known: TaskReading | undefined): TaskReading {

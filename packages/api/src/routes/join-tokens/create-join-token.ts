@@ -7,7 +7,7 @@ import { fillMissingBody } from '../../body/optional-body.js'
 import type { Context } from '../../context.js'
 import { problemAnswers } from '../../problem/problem-document.js'
 import { LabelsSchema, Time } from '../../schema/fields.js'
-import { buildCloudInit } from './cloud-init.js'
+import { buildCloudInit, buildGatewayLine } from './cloud-init.js'
 import { joinTokenFields } from './join-token-schema.js'
 
 const Body = Type.Object(
@@ -23,7 +23,8 @@ const Answer = Type.Object(
   {
     ...joinTokenFields,
     token: Type.String({ description: 'The token: shown this once and kept nowhere.', examples: ['lichen1.k3v9x2q7.…'] }),
-    gateway: Type.String({ description: '`host:port` at which nodes reach the gateway.' }),
+    gateway: Type.String({ description: '`host:port` at which nodes reach a gateway.' }),
+    gateways: Type.Array(Type.String(), { description: 'Every gateway that runs now; an agent goes to another when one does not answer.' }),
     agentConfig: Type.String({ description: 'Content for /etc/lichen/agent.yaml.' }),
     cloudInit: Type.String({ description: 'User data for a machine whose image has the agent.' }),
     createdAt: Time('When it was made.'),
@@ -48,11 +49,18 @@ export function registerCreateJoinToken(app: Api, { store, now, caDigest, gatewa
       await store.nodes.putJoinToken({ ...record, secretDigest: createHash('sha256').update(secret).digest('hex') })
       await audit.append(request, 'make join token', id, `uses ${uses ?? 'unlimited'}, ttlS ${ttlS}`)
       const token = encodeJoinToken({ id, secret, caDigest })
-      const agentConfig = `gateway: ${JSON.stringify(gatewayAddress)}\ntoken: ${JSON.stringify(token)}\n`
+      const gateways = await listGateways(store, createdAt, gatewayAddress)
+      const agentConfig = `${buildGatewayLine(gateways)}\ntoken: ${JSON.stringify(token)}\n`
       return reply
         .code(201)
         .header('location', `/v1/join-tokens/${id}`)
-        .send({ ...record, token, gateway: gatewayAddress, agentConfig, cloudInit: buildCloudInit({ gatewayAddress, token, labels }) })
+        .send({ ...record, token, gateway: gateways[0] ?? gatewayAddress, gateways: [...gateways], agentConfig, cloudInit: buildCloudInit({ gateways, token, labels }) })
     },
   )
+}
+
+/** The gateways of the engines that run, by name of engine; `fallback` alone when none is known (an API that was started first). */
+async function listGateways(store: Pick<Context['store'], 'engines'>, now: number, fallback: string): Promise<readonly string[]> {
+  const running = (await store.engines.listEngines(now)).filter((engine) => engine.until > now && engine.gateway !== '').map((engine) => engine.gateway)
+  return running.length === 0 ? [fallback] : [...new Set(running)]
 }

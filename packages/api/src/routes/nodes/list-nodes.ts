@@ -1,5 +1,5 @@
 import { Type } from '@sinclair/typebox'
-import { LichenError, type NodeRecord } from '@lichen/core'
+import { LichenError } from '@lichen/core'
 import type { Api } from '../../schema/type-provider.js'
 import type { Context } from '../../context.js'
 import { problemAnswers } from '../../problem/problem-document.js'
@@ -26,7 +26,7 @@ export function registerReadNodes(app: Api, { nodes }: Context): void {
       const { limit, after, state, label } = request.query
       const labels = parseSelector(label)
       const wanted = (await nodes.readFresh()).filter((node) => (state === undefined || node.state === state) && labels.every(([key, value]) => node.labels[key] === value))
-      const page = cutPage<NodeRecord>(wanted, (node) => node.id, limit, after)
+      const page = cutPage(wanted, (node) => node.id, limit, after)
       return { items: page.items.map(toNodeAnswer), next: linkNext(request, reply, page.next) }
     },
   )

@@ -1,6 +1,7 @@
 import { Type, type Static } from '@sinclair/typebox'
 import { FactsSchema, LichenError, type NodeRecord } from '@lichen/core'
-import { Choice, LabelsAnswer, Time } from '../../schema/fields.js'
+import type { ConnectedNode } from '../../planning/node-list.js'
+import { Choice, LabelsAnswer, OrNull, Time } from '../../schema/fields.js'
 
 const { $id: _id, ...facts } = FactsSchema
 
@@ -8,6 +9,7 @@ export const NodeSchema = Type.Object(
   {
     id: Type.String({ description: 'Its name.' }),
     state: Choice(['ready', 'lost'], '`ready`: its stream to the gateway is open. `lost`: it has been silent for longer than the limit.'),
+    engine: OrNull(Type.String(), 'Name of the engine at which its stream ends; null while it has none.'),
     cordoned: Type.Boolean({ description: 'It accepts nothing new.' }),
     labels: LabelsAnswer,
     facts: Type.Unsafe<NodeRecord['facts']>({ ...facts, description: 'What the machine says of itself; empty values until it has connected for the first time.' }),
@@ -19,8 +21,8 @@ export const NodeSchema = Type.Object(
 )
 
 /** A node as the API shows it. */
-export const toNodeAnswer = ({ id, state, cordoned, labels, facts, agentVersion, joinedAt, lastSeenAt }: NodeRecord): Static<typeof NodeSchema> => ({
-  id, state, cordoned, labels: { ...labels }, facts, agentVersion, joinedAt, lastSeenAt,
+export const toNodeAnswer = ({ id, state, engine, cordoned, labels, facts, agentVersion, joinedAt, lastSeenAt }: ConnectedNode): Static<typeof NodeSchema> => ({
+  id, state, engine, cordoned, labels: { ...labels }, facts, agentVersion, joinedAt, lastSeenAt,
 })
 
 /** The error for an id that no node has. */

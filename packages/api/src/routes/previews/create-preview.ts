@@ -1,4 +1,5 @@
 import { Type } from '@sinclair/typebox'
+import { countGraph } from '@lichen/core'
 import type { Api } from '../../schema/type-provider.js'
 import type { Context } from '../../context.js'
 import { buildGraphNow, findPlanProblems } from '../../planning/checked-plan.js'
@@ -19,10 +20,10 @@ export function registerCreatePreview(app: Api, context: Context): void {
         operationId: 'createPreview',
         tags: ['plans'],
         summary: 'Preview a task: every action and command, and nothing happens',
-        description: 'The answer is the action graph that the same request to POST /v1/tasks would carry out. With its `digest` as `previewDigest` that request is refused (409) when anything has changed since.',
+        description: 'The answer is the action graph that the same request to POST /v1/tasks would carry out, with waves and approvals as gates and what need not run again as unchanged, and beside it `counts`. With its `digest` as `previewDigest` that request is refused (409) when anything has changed since.',
         body: planBody(TaskRequestSchema, 'As for POST /v1/tasks.'),
         querystring: Type.Omit(TaskRequestQuery, ['previewDigest'], { additionalProperties: false }),
-        response: { 200: { description: 'The action graph.', content: { 'application/json': { schema: Type.Ref('ActionGraph#') } } }, ...problemAnswers(400, 404, 413, 415, 422) },
+        response: { 200: { description: 'The action graph and its numbers.', content: { 'application/json': { schema: Type.Ref('Preview#') } } }, ...problemAnswers(400, 404, 413, 415, 422) },
       },
     },
     async (request) => {
@@ -31,7 +32,7 @@ export function registerCreatePreview(app: Api, context: Context): void {
       if (problems.length > 0) throw rejectPlan(problems)
       const graph = await buildGraphNow(context, plan, kind)
       if (!graph.ok) throw rejectPlan(graph.problems)
-      return graph.value as never
+      return { counts: countGraph(graph.value), ...graph.value } as never
     },
   )
 }

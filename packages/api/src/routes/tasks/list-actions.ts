@@ -3,8 +3,9 @@ import { taskId, waitingFor, type ActionState, type NodeId, type NodeRecord, typ
 import type { Api } from '../../schema/type-provider.js'
 import type { Context } from '../../context.js'
 import { problemAnswers } from '../../problem/problem-document.js'
-import { Choice, Named, NameText, NodeIdText, TaskParams } from '../../schema/fields.js'
+import { Choice, Flag, Named, NameText, NodeIdText, readFlag, TaskParams } from '../../schema/fields.js'
 import { linkNext, pageQuery, PageSchema } from '../../schema/page.js'
+import { answersOf } from './person-needed.js'
 import { actionStates, ActionSchema } from './task-schemas.js'
 import { unknownTask } from './unknown-task.js'
 
@@ -15,6 +16,7 @@ const Query = Type.Object(
     node: Type.Optional(Type.Unsafe<string>({ ...NodeIdText, description: 'Only actions on this node.' })),
     component: Type.Optional(NameText('Only actions of this component.')),
     action: Type.Optional(Type.String({ minLength: 1, maxLength: 400, description: 'Only the action with this id.' })),
+    unchanged: Flag('Only actions that did not run because nothing about them changed; with `=false` only the others.'),
   },
   { additionalProperties: false },
 )
@@ -70,15 +72,17 @@ function isWanted({ action, view }: Vertex, filter: Filter): boolean {
     (filter.state === undefined || view.state === (filter.state satisfies ActionState)) &&
     (filter.node === undefined || action.node === filter.node) &&
     (filter.component === undefined || action.component === filter.component) &&
-    (filter.action === undefined || action.id === filter.action)
+    (filter.action === undefined || action.id === filter.action) &&
+    (filter.unchanged === undefined || view.isUnchanged === readFlag(filter.unchanged, false))
   )
 }
 
 function describeAction(task: TrackedTask, { action, view }: Vertex, nodes: ReadonlyMap<NodeId, NodeRecord>, at: number): Static<typeof ActionSchema> {
   return {
-    id: action.id, component: action.component, name: action.name, node: action.node, mode: action.mode,
-    state: view.state, attempt: view.attempt, sentAt: view.sentAt, deadline: view.deadline, notBefore: view.notBefore, endedAt: view.endedAt, reason: view.reason,
-    after: [...action.after], timeoutMs: action.timeoutMs,
+    id: action.id, component: action.component, name: action.name, node: action.node, group: action.group, mode: action.mode,
+    state: view.state, isUnchanged: view.isUnchanged, unchangedSince: view.isUnchanged ? (action.unchanged?.since ?? null) : null,
+    attempt: view.attempt, begunAt: view.begunAt, sentAt: view.sentAt, deadline: view.deadline, notBefore: view.notBefore, endedAt: view.endedAt, reason: view.reason,
+    answers: answersOf(task, view), after: [...action.after], timeoutMs: action.timeoutMs, limitMs: action.limitMs,
     waitingFor: waitingFor(task, action.id, nodes, at),
     result: view.result as Static<typeof ActionSchema>['result'],
   }

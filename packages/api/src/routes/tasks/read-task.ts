@@ -5,6 +5,7 @@ import type { Context } from '../../context.js'
 import { problemAnswers } from '../../problem/problem-document.js'
 import { Named, TaskParams } from '../../schema/fields.js'
 import type { TaskReading } from '../../tail/task-views.js'
+import { countGates, listGates, listUnknown } from './person-needed.js'
 import { TaskDetailSchema } from './task-schemas.js'
 import { unknownTask } from './unknown-task.js'
 
@@ -12,7 +13,7 @@ import { unknownTask } from './unknown-task.js'
 const waitingShown = 20
 
 /** Registers GET /v1/tasks/{id}. */
-export function registerReadTask(app: Api, { views, nodes, now }: Context): void {
+export function registerReadTask(app: Api, { store, views, nodes, now }: Context): void {
   app.get(
     '/tasks/:id',
     {
@@ -20,26 +21,34 @@ export function registerReadTask(app: Api, { views, nodes, now }: Context): void
         operationId: 'readTask',
         tags: ['tasks'],
         summary: 'Read a task: state, progress, what it waits for, why it ended',
+        description: '`waitingFor` says what the task as a whole waits for, since when, until when and who can help. Where that is a person: `gates` in state `waiting` take POST …/approve, `unknown` takes POST …/settle, a `paused` task POST …/resume.',
         params: TaskParams,
         response: { 200: Named(TaskDetailSchema), ...problemAnswers(400, 404) },
       },
     },
     async (request) => {
-      const records = new Map((await nodes.readRecent()).map((node) => [node.id, node]))
       const id = taskId(request.params.id)
+      const [records, owners] = await Promise.all([nodes.readRecent(), store.tasks.readOwners([id])])
       const reading = await views.read(id)
       if (reading === undefined) throw unknownTask(id)
-      return describeTask(id, reading, records, now())
+      return describeTask(id, reading, { nodes: new Map(records.map((node) => [node.id, node])), engine: owners.get(id) ?? null, at: now() })
     },
   )
 }
 
-function describeTask(id: TaskId, { view, accepted, startedAt, updatedAt }: TaskReading, nodes: ReadonlyMap<NodeId, NodeRecord>, at: number): Static<typeof TaskDetailSchema> {
+interface Surroundings {
+  readonly nodes: ReadonlyMap<NodeId, NodeRecord>
+  readonly engine: string | null
+  readonly at: number
+}
+
+function describeTask(id: TaskId, { view, accepted, startedAt, updatedAt }: TaskReading, { nodes, engine, at }: Surroundings): Static<typeof TaskDetailSchema> {
   const counts = Object.fromEntries(Object.entries(view.counts).filter(([, count]) => count > 0))
   return {
     id, kind: view.kind, project: accepted.project, deployment: accepted.deployment, state: view.state, outcome: view.outcome, reason: view.reason, counts, seq: view.seq,
-    createdAt: view.acceptedAt, updatedAt,
-    by: accepted.by, planDigest: accepted.planDigest, previewDigest: view.previewDigest, graphDigest: view.graph?.digest ?? null, actionCount: view.actions.size,
+    createdAt: view.acceptedAt, updatedAt, engine: view.state === 'ended' ? null : engine,
+    by: accepted.by, planDigest: accepted.planDigest, previewDigest: view.previewDigest, graphDigest: view.graph?.digest ?? null, actionCount: view.actions.size, unchanged: view.unchanged,
+    gates: listGates(view), gateCounts: countGates(view), unknown: listUnknown(view),
     failure: view.failure, problems: [...view.problems],
     waitingFor: waitingFor(view, null, nodes, at),
     waiting: view.state === 'ended' ? [] : listWaiting(view, nodes, at),
