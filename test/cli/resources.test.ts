@@ -43,6 +43,11 @@ t.test('nodes, tokens and blueprints are listed and changed, and mistakes are an
     t.match(await system.lichen('blueprints'), { code: 0, stdout: /^text-file +1\.0\.0 +A file with a text$/m })
     t.match(await system.lichen('blueprints', 'show', 'text-file'), { code: 0, stdout: /text-file/ })
     t.match(await system.lichen('dead-letters'), { code: 0, stdout: 'no dead letters\n' })
+    t.match(await system.lichen('dead-letters', '--json'), { code: 0, stdout: '[]\n' })
+    t.match(await system.lichen('dead-letters', 'replay', '--all'), { code: 0, stdout: 'no dead letters\n' })
+    t.match(await system.lichen('dead-letters', 'show', 'outbox-1'), { code: 2, stderr: /there is no dead letter outbox-1[^]*REQUEST_NOT_FOUND/ })
+    t.match(await system.lichen('dead-letters', 'replay', 'outbox-1'), { code: 2, stderr: /REQUEST_NOT_FOUND/ })
+    t.match(await system.lichen('dead-letters', 'replay'), { code: 2, stderr: /the id of one dead letter is expected, or --all/ })
   })
 
   await t.test('a wrong token and none are exit code 4', async (t) => {

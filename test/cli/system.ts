@@ -5,13 +5,14 @@ import { once } from 'node:events'
 import type { Test } from 'tap'
 import { pino } from 'pino'
 import { startAgent, type Agent } from '@lichen/agent'
+import { clockOf } from '@lichen/core'
 import { startServer, type Server } from '@lichen/server'
 import { stringify } from 'yaml'
 
 const root = resolve(import.meta.dirname, '../..')
 export const log = pino({ level: process.env['LICHEN_TEST_LOG'] ?? 'silent' })
 
-/** A catalog of our own: a file whose text is a parameter, and a script that runs until its marker is there. */
+/** A catalog of our own: a file whose text is a parameter, a script that runs until its marker is there, and one of which nobody can see whether it ran. */
 const blueprints = {
   'text-file': `
 apiVersion: lichen.dev/v1
@@ -59,6 +60,29 @@ actions:
       - name: forget that it has run
         file: {path: '{{ node.workspace }}/{{ component.name }}.done', state: absent}
 `,
+  risky: `
+apiVersion: lichen.dev/v1
+kind: Blueprint
+name: risky
+version: 1.0.0
+summary: A script that leaves no trace
+parameters: {type: object, additionalProperties: false, required: [script], properties: {script: {type: string}}}
+actions:
+  run:
+    retry: {attempts: 1}
+    commands:
+      - name: run the script
+        run: {shell: '{{ params.script }}', cwd: '{{ node.workspace }}', uncheckable: true}
+  remove:
+    commands: [{name: nothing to remove, note: {text: nothing}}]
+`,
+}
+
+interface Component {
+  readonly blueprint: string
+  readonly with?: Readonly<Record<string, unknown>>
+  readonly after?: readonly string[]
+  readonly approve?: boolean
 }
 
 export interface Ended {
@@ -97,8 +121,10 @@ export interface System {
   readonly workspace: string
   readonly server: Server
   readonly agent: Agent
+  /** As if the node had lost power and come back: what ran is gone, and nobody saw its end. */
+  rebootNode(): Promise<void>
   /** A plan file of these components (name → blueprint and parameters), all on the one node. */
-  plan(components: Readonly<Record<string, { readonly blueprint: string; readonly with?: Readonly<Record<string, unknown>> }>>, name?: string): string
+  plan(components: Readonly<Record<string, Component>>, name?: string): string
   lichen(...args: readonly string[]): Promise<Ended>
   /** Stops the server and starts it again on the same ports and data. */
   restart(whileDown?: () => Promise<void>): Promise<void>
@@ -122,6 +148,11 @@ export async function startSystem(t: Test): Promise<System> {
       return server
     },
     agent,
+    rebootNode: async () => {
+      await agent.stop()
+      const again = await startAgent({ gateway: `127.0.0.1:${server.gatewayPort}`, name: 'node-1', dataDirectory: `${workspace}-agent`, confine: workspace, clock: clockOf(globalThis), log, bootId: 'another-boot' })
+      t.teardown(() => again.stop())
+    },
     plan: (components, name = 'test') => writePlan(directory, components, name),
     lichen: (...args) => runLichen(t, directory, ...args),
     restart: async (whileDown) => {
@@ -143,7 +174,7 @@ export function writeCatalog(directory: string): void {
 }
 
 /** A plan file of these components on any one node. */
-export function writePlan(directory: string, components: Readonly<Record<string, { readonly blueprint: string; readonly with?: Readonly<Record<string, unknown>> }>>, name: string): string {
+export function writePlan(directory: string, components: Readonly<Record<string, Component>>, name: string): string {
   const path = join(directory, `${name}.yaml`)
   writeFileSync(path, stringify({ apiVersion: 'lichen.dev/v1', kind: 'DeploymentPlan', metadata: { name }, nodes: [{ name: 'any', count: 1 }], components: Object.entries(components).map(([component, rest]) => ({ name: component, on: 'any', ...rest })) }))
   return path
@@ -153,7 +184,7 @@ export function writePlan(directory: string, components: Readonly<Record<string,
 export async function startConfinedAgent(t: Test, server: Pick<Server, 'apiUrl' | 'gatewayPort' | 'adminToken'>, workspace: string, name = 'node-1'): Promise<Agent> {
   const response = await fetch(`${server.apiUrl}/v1/join-tokens`, { method: 'POST', headers: { authorization: `Bearer ${server.adminToken}`, 'content-type': 'application/json' }, body: JSON.stringify({ uses: 1 }) })
   const { token } = (await response.json()) as { token: string }
-  const agent = await startAgent({ gateway: `127.0.0.1:${server.gatewayPort}`, token, name, dataDirectory: `${workspace}-agent`, confine: workspace, now: Date.now, log })
+  const agent = await startAgent({ gateway: `127.0.0.1:${server.gatewayPort}`, token, name, dataDirectory: `${workspace}-agent`, confine: workspace, clock: clockOf(globalThis), log })
   t.teardown(() => agent.stop())
   return agent
 }

@@ -47,7 +47,7 @@ t.test('tasks are read, followed, left and cancelled', { timeout: 180_000 }, asy
     t.equal(code, 130)
     const id = /task (t-\S+) goes on/.exec(stderr)?.[1] ?? ''
     t.match(stderr, `lichen tasks follow ${id}`)
-    t.match(stderr, `lichen tasks cancel ${id}`)
+    t.match(stderr, `lichen cancel ${id}`)
     t.match(JSON.parse((await system.lichen('tasks', 'show', id, '--json')).stdout), { state: 'running' })
     writeFileSync(join(system.workspace, 'go'), '')
     t.match(await system.lichen('tasks', 'follow', id), { code: 0, stdout: /succeeded/ })

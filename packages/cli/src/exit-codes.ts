@@ -2,7 +2,7 @@
 export const exitCodes = {
   /** What was asked is done; a followed task succeeded. */
   ok: 0,
-  /** The task failed or was cancelled; or `check --exit-code` found a difference. */
+  /** The task failed, timed out or was cancelled; or `check --exit-code` found a difference. */
   taskFailed: 1,
   /** The command line is wrong, or the server rejected the plan or the request. */
   rejected: 2,
@@ -10,6 +10,8 @@ export const exitCodes = {
   unreachable: 3,
   /** The token is missing, unknown or expired. */
   unauthenticated: 4,
+  /** With `--exit-on-wait`: the task goes no further until a person approves, settles or resumes. */
+  personNeeded: 5,
   /** Ctrl-C. A followed task goes on. */
   interrupted: 130,
 } as const

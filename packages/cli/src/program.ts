@@ -1,6 +1,7 @@
 import { Command, CommanderError } from 'commander'
 import { addBlueprintCommands } from './commands/blueprints.js'
 import { addDeadLetterCommands } from './commands/dead-letters.js'
+import { addEngineCommand } from './commands/engines.js'
 import { addJoinTokenCommand } from './commands/join-token.js'
 import { addLogCommand } from './commands/logs.js'
 import { addNodeCommands } from './commands/nodes.js'
@@ -31,13 +32,14 @@ const helpText = `
 The server is found by --url, LICHEN_URL, or the directory .lichen of \`npm start\`, upwards from here.
 The token comes from --token, LICHEN_TOKEN, or .lichen/admin.token.
 
-Exit code: 0 done, 1 the task failed, 2 usage error or rejected plan, 3 no server, 4 bad token, 130 interrupted.
+Exit code: 0 done, 1 the task failed, 2 usage error or rejected plan, 3 no server, 4 bad token, 5 a person is needed (--exit-on-wait), 130 interrupted.
 
 Examples:
   lichen agent --local /tmp/lichen-node     a node on this machine
   lichen apply examples/hello.yaml          run a plan and follow it
   lichen logs -f latest                     what it prints
-  lichen tasks show latest --timing         where the time went`
+  lichen tasks show latest --timing         where the time went
+  lichen tasks --waiting                    what waits for you`
 
 /** Runs one command line to its end and gives back the exit code. Never throws for what a user can cause; messages go to stderr. */
 export async function runCli(input: CliInput): Promise<ExitCode> {
@@ -74,6 +76,7 @@ async function runCommand(input: CliInput): Promise<ExitCode> {
   addTaskCommands(program, run)
   addLogCommand(program, run)
   addNodeCommands(program, run)
+  addEngineCommand(program, run)
   addJoinTokenCommand(program, run)
   addBlueprintCommands(program, run)
   addDeadLetterCommands(program, run)

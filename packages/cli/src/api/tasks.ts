@@ -5,8 +5,8 @@ import { CliFailure, usageFailure, type Problem } from '../failure.js'
 import type { Client } from './client.js'
 
 export type TaskKind = 'apply' | 'check' | 'destroy'
-export type TaskState = 'accepted' | 'running' | 'cancelling' | 'ended'
-export type TaskOutcome = 'succeeded' | 'failed' | 'cancelled' | 'rejected'
+export type TaskState = 'accepted' | 'running' | 'paused' | 'cancelling' | 'ended'
+export type TaskOutcome = 'succeeded' | 'failed' | 'timedOut' | 'cancelled' | 'rejected'
 export type ActionState = 'pending' | 'sent' | 'waitingRetry' | 'skipped' | 'succeeded' | 'failed' | 'timedOut' | 'cancelled' | 'unknown'
 
 export interface Failure {
@@ -37,8 +37,42 @@ export interface WaitingAction extends Waiting {
   readonly state: ActionState
 }
 
+/** What the rollout waits for between two steps: a wave, a barrier, an approval. */
+export interface Gate {
+  readonly id: string
+  readonly component: string
+  /** What it stands for: `wave 1 of 3 of etcd (canary: node-1)`. */
+  readonly meaning: string
+  readonly state: 'closed' | 'waiting' | 'open' | 'failed'
+  /** Whether a person must approve it. */
+  readonly approve: boolean
+  readonly since: number
+  readonly approvedBy: string | null
+  readonly reason: string
+}
+
+/** An action of which nobody but a person can tell whether its effect happened. */
+export interface UnknownAction {
+  readonly action: string
+  readonly node: string
+  readonly attempt: number
+  readonly since: number
+  readonly reason: string
+  /** What can be answered now; empty when nothing is asked. */
+  readonly answers: readonly string[]
+}
+
 /** A task as `GET /v1/tasks/{id}` tells it. */
 export interface TaskDetail extends Task {
+  /** The engine that drives it; null when none does. */
+  readonly engine: string | null
+  readonly actionCount: number
+  /** Succeeded actions that did not run, because nothing about them changed. */
+  readonly unchanged: number
+  /** In the order of the graph; at most 100. */
+  readonly gates: readonly Gate[]
+  /** At most 20. */
+  readonly unknown: readonly UnknownAction[]
   readonly failure: Failure | null
   readonly problems: readonly Problem[]
   /** What the task as a whole waits for; null when it has ended. */
@@ -82,6 +116,8 @@ export interface Action {
   readonly name: string
   readonly node: string
   readonly state: ActionState
+  /** It counts as succeeded without having run. */
+  readonly isUnchanged: boolean
   readonly attempt: number
   readonly sentAt: number | null
   readonly endedAt: number | null

@@ -22,6 +22,8 @@ interface Node {
   readonly labels: Readonly<Record<string, string>>
   readonly facts: Facts
   readonly state: 'ready' | 'lost'
+  /** The engine at which its stream ends. */
+  readonly engine: string | null
   readonly cordoned: boolean
   readonly agentVersion: string
   readonly joinedAt: number
@@ -78,8 +80,10 @@ async function listNodes(context: Context): Promise<ExitCode> {
   const nodes: Node[] = []
   for await (const node of readPages<Node>(context.client(), '/v1/nodes')) nodes.push(node)
   const now = Date.now()
-  const rows = () => nodes.map((node) => [node.id, describeNodeState(node), node.facts.address, node.facts.os.prettyName, `${node.facts.cpus}`, gibibytes(node.facts.memoryBytes), formatAge(node.lastSeenAt, now), describeLabels(node.labels)])
-  printResult(context, nodes, () => (nodes.length === 0 ? ['no nodes have joined; a token for one: lichen join-token'] : buildTable(['ID', 'STATE', 'ADDRESS', 'SYSTEM', 'CPUS', 'MEMORY', 'SEEN', 'LABELS'], rows())))
+  // With one engine, which every small installation has, the column would say nothing.
+  const hasEngines = new Set(nodes.map((node) => node.engine).filter((engine) => engine !== null)).size > 1
+  const rows = () => nodes.map((node) => [node.id, describeNodeState(node), ...(hasEngines ? [node.engine ?? ''] : []), node.facts.address, node.facts.os.prettyName, `${node.facts.cpus}`, gibibytes(node.facts.memoryBytes), formatAge(node.lastSeenAt, now), describeLabels(node.labels)])
+  printResult(context, nodes, () => (nodes.length === 0 ? ['no nodes have joined; a token for one: lichen join-token'] : buildTable(['ID', 'STATE', ...(hasEngines ? ['ENGINE'] : []), 'ADDRESS', 'SYSTEM', 'CPUS', 'MEMORY', 'SEEN', 'LABELS'], rows())))
   return exitCodes.ok
 }
 
@@ -93,7 +97,7 @@ async function showNode(context: Context, id: string): Promise<ExitCode> {
     `  address   ${node.facts.address} (${node.facts.hostname})`,
     `  system    ${node.facts.os.prettyName}, Linux ${node.facts.kernel}, ${node.facts.architecture}`,
     `  size      ${node.facts.cpus} CPUs, ${gibibytes(node.facts.memoryBytes)} memory, ${gibibytes(node.facts.diskFreeBytes)} free on disk`,
-    `  agent     ${node.agentVersion}`,
+    `  agent     ${node.agentVersion}${node.engine === null ? '' : `, connected to engine ${node.engine}`}`,
   ])
   return exitCodes.ok
 }

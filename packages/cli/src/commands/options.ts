@@ -1,5 +1,6 @@
-/** Parsers for option values; each throws commander's InvalidArgumentError, which becomes a usage error with exit code 2. */
-import { InvalidArgumentError } from 'commander'
+/** Options that several commands have, and parsers for option values; each throws commander's InvalidArgumentError, which becomes a usage error with exit code 2. */
+import { InvalidArgumentError, type Command } from 'commander'
+import { parse } from 'yaml'
 import { parseDurationS } from '../text/duration.js'
 
 /** A whole number of at least 1. */
@@ -30,3 +31,37 @@ export function collectLabel(text: string, labels: Readonly<Record<string, strin
   if (key === undefined || value === undefined) throw new InvalidArgumentError('key=value is expected.')
   return { ...labels, [key]: value }
 }
+
+/** Adds the text to those collected so far. */
+export const collect = (text: string, texts: readonly string[] = []): readonly string[] => [...texts, text]
+
+/** Values by component and parameter. */
+export type Parameters = Readonly<Record<string, Readonly<Record<string, unknown>>>>
+
+/** Adds `component.parameter=value` to the parameters collected so far; the value is YAML, so that `3` is a number and `[a, b]` a list. */
+export function collectParameter(text: string, parameters: Parameters = {}): Parameters {
+  const [, component, name, value] = /^([^.=]+)\.([^=]+)=(.*)$/s.exec(text) ?? []
+  if (component === undefined || name === undefined || value === undefined) throw new InvalidArgumentError('component.parameter=value is expected.')
+  return { ...parameters, [component]: { ...parameters[component], [name]: parseValue(value) } }
+}
+
+function parseValue(text: string): unknown {
+  if (text === '') return ''
+  try {
+    return parse(text) as unknown
+  } catch {
+    throw new InvalidArgumentError('the value is no YAML; put it into quotes, and those into quotes for the shell.')
+  }
+}
+
+/** Whether and how to follow a task after something was asked of it. */
+export interface FollowAfter {
+  readonly follow?: boolean
+  readonly exitOnWait?: boolean
+}
+
+/** The command with `--exit-on-wait`. */
+export const addExitOnWait = (command: Command): Command => command.option('--exit-on-wait', 'stop following, with exit code 5, when the task goes no further without a person: for pipelines')
+
+/** The command with `--follow` and `--exit-on-wait`. */
+export const addFollowAfter = (command: Command): Command => addExitOnWait(command.option('-f, --follow', 'follow the task afterwards'))

@@ -28,9 +28,10 @@ const localTokenTtlS = 600
 export function addProgramCommands(program: Command, run: Run): void {
   program
     .command('server')
-    .summary('run api, engine and store in this process')
+    .summary('run api, engine and gateway in this process')
     .description('Runs the server, as `npm start` does. Its settings are environment variables: docs/configuration.md.')
-    .action(() => run(() => runProgram('server', [])))
+    .option('--role <roles>', 'what this process does: any of api, engine, gateway, separated by commas (default: all; as LICHEN_ROLES)')
+    .action(({ role }: { readonly role?: string }) => run(() => runProgram('server', role === undefined ? [] : ['--role', role])))
   program
     .command('agent')
     .summary('run the agent of a node here')

@@ -1,12 +1,12 @@
-import { createInterface } from 'node:readline/promises'
 import type { Command } from 'commander'
 import { submitTask, type TaskKind } from '../api/tasks.js'
 import type { Context } from '../context.js'
 import { exitCodes, type ExitCode } from '../exit-codes.js'
-import { usageFailure } from '../failure.js'
 import { followTask, type Followed } from '../follow/follow-task.js'
 import { countActions } from '../follow/progress.js'
 import { printSummary } from '../follow/summary.js'
+import { confirmOnTerminal } from './confirm.js'
+import { addExitOnWait } from './options.js'
 import { readPlanFile } from './plan-file.js'
 
 interface Options {
@@ -15,25 +15,27 @@ interface Options {
   readonly preview?: string
   readonly exitCode?: boolean
   readonly yes?: boolean
+  readonly exitOnWait?: boolean
 }
 
 type Run = (action: (context: Context) => Promise<ExitCode>) => Promise<void>
 
 const followHelp = `
 On a terminal a live view is shown, in a pipe one line for each change, with --json one object for each event.
-Ctrl-C stops following; the task goes on (\`lichen tasks follow ID\` comes back, \`lichen tasks cancel ID\` stops it).
+Ctrl-C stops following; the task goes on (\`lichen tasks follow ID\` comes back, \`lichen cancel ID\` stops it).
+Where it waits for a person (an approval, an unknown outcome, a pause), what to type is printed, and it is followed on; --exit-on-wait ends then.
 
-Exit code: 0 succeeded, 1 failed or cancelled, 2 rejected, 3 no server, 4 bad token, 130 no longer followed.`
+Exit code: 0 succeeded, 1 failed, timed out or cancelled, 2 rejected, 3 no server, 4 bad token, 5 waits for a person (--exit-on-wait), 130 no longer followed.`
 
 /** Adds `apply`, `check` and `destroy`: submit a plan as a task and follow it. */
 export function addPlanCommands(program: Command, run: Run): void {
   const add = (kind: TaskKind, summary: string) =>
-    program
+    addExitOnWait(program
       .command(kind)
       .summary(summary)
       .argument('<file>', 'deployment plan, YAML or JSON; - for stdin')
       .option('--no-follow', 'print the task and end; do not wait for it')
-      .option('--logs', 'show the task log beside')
+      .option('--logs', 'show the task log beside'))
       .addHelpText('after', followHelp)
   add('apply', 'make the nodes as the plan says, and follow it')
     .description('Makes the nodes as the plan says. What is there already is left alone, so applying twice changes nothing.')
@@ -55,17 +57,8 @@ async function runPlan(context: Context, kind: TaskKind, file: string, options: 
 
 async function destroyPlan(context: Context, file: string, options: Options): Promise<ExitCode> {
   const plan = await readPlanFile(file, process.stdin)
-  if (!options.yes && !context.isJson && file !== '-' && context.terminal.canAsk && !(await confirm(`Destroy what ${file} made? [y/N] `))) throw usageFailure('not confirmed; nothing was done')
+  if (!options.yes && file !== '-') await confirmOnTerminal(context, `Destroy what ${file} made?`)
   return submitAndFollow(context, 'destroy', plan, options)
-}
-
-async function confirm(question: string): Promise<boolean> {
-  const lines = createInterface({ input: process.stdin, output: process.stderr })
-  try {
-    return /^y(es)?$/i.test((await lines.question(question)).trim())
-  } finally {
-    lines.close()
-  }
 }
 
 async function submitAndFollow(context: Context, kind: TaskKind, plan: string, options: Options): Promise<ExitCode> {
@@ -77,7 +70,7 @@ async function submitAndFollow(context: Context, kind: TaskKind, plan: string, o
     if (!context.isJson) terminal.note(`it goes on by itself; follow it: lichen tasks follow ${task.id}`)
     return exitCodes.ok
   }
-  const followed = await followTask(context, task, { wantsLogs: options.logs === true, skipHistory: false })
+  const followed = await followTask(context, task, { wantsLogs: options.logs === true, skipHistory: false, exitsOnWait: options.exitOnWait === true })
   const code = await printSummary(context, followed)
   return code === exitCodes.ok && options.exitCode && hasDifference(followed) ? exitCodes.taskFailed : code
 }

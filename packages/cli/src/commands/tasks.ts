@@ -4,69 +4,94 @@ import { readActions, readPages, readTask, type Action, type Page, type Task, ty
 import { printResult, type Context } from '../context.js'
 import { exitCodes, type ExitCode } from '../exit-codes.js'
 import { followTask } from '../follow/follow-task.js'
+import { buildNeedLines, listNeeds } from '../follow/needs.js'
 import { printSummary } from '../follow/summary.js'
-import { describeState } from '../follow/words.js'
+import { countOf, describeState, formatCount, isStep } from '../follow/words.js'
 import { firstLine, sanitizeLine } from '../terminal.js'
 import { formatAge, formatDuration, formatTime } from '../text/duration.js'
 import { formatProblem } from '../text/problems.js'
 import { buildTable } from '../text/table.js'
-import { parseCount } from './options.js'
+import { addApproveCommand } from './approve.js'
+import { addExitOnWait, parseCount } from './options.js'
+import { addRetryCommand } from './retry.js'
+import { addSettleCommand } from './settle.js'
+import { addTaskRequestCommands } from './task-request.js'
 
 type Run = (action: (context: Context) => Promise<ExitCode>) => Promise<void>
 
-/** Adds `tasks` and what can be done with one. An id may be `latest`. */
+interface ListOptions {
+  readonly limit: number
+  readonly project?: string
+  readonly deployment?: string
+  readonly state?: string
+  readonly outcome?: string
+  readonly waiting?: boolean
+}
+
+/** Adds `tasks`, and what can be asked of one, both below it and beside it (`lichen pause ID`). An id may be `latest`. */
 export function addTaskCommands(program: Command, run: Run): void {
-  const tasks = program.command('tasks').summary('list, show, follow, cancel and retry tasks').description('Tasks: the runs of plans. ID may be `latest`.')
+  const tasks = addReadCommands(program, run)
+  for (const parent of [tasks, program]) {
+    addTaskRequestCommands(parent, run)
+    addApproveCommand(parent, run)
+    addSettleCommand(parent, run)
+    addRetryCommand(parent, run)
+  }
+}
+
+function addReadCommands(program: Command, run: Run): Command {
+  const tasks = program.command('tasks').summary('list, show and follow tasks; pause, approve, settle, cancel, retry').description('Tasks: the runs of plans. ID may be `latest`.')
   tasks
     .command('ls', { isDefault: true })
     .description('Lists tasks, newest first.')
     .option('-n, --limit <count>', 'how many', parseCount, 20)
     .option('--project <name>', 'of this project')
     .option('--deployment <name>', 'of this deployment')
-    .option('--state <state>', 'accepted, running, cancelling or ended')
-    .action((options: { limit: number; project?: string; deployment?: string; state?: string }) => run((context) => listTasks(context, options)))
+    .option('--state <state>', 'accepted, running, paused, cancelling or ended')
+    .option('--outcome <outcome>', 'succeeded, failed, timedOut, cancelled or rejected')
+    .option('--waiting', 'only those that wait for a person: paused, at an approval, with an unknown outcome')
+    .action((options: ListOptions) => run((context) => listTasks(context, options)))
   tasks
     .command('show')
     .description('Shows a task with its actions, what each waits for and what failed.')
     .argument('<id>')
     .option('--timing', 'order the actions by how long they took')
     .action((id: string, options: { timing?: boolean }) => run((context) => showTask(context, id, options.timing === true)))
-  tasks
-    .command('follow')
-    .description('Follows a task to its end, as `apply` does.')
-    .argument('<id>')
-    .option('--logs', 'show the task log beside')
-    .action((id: string, options: { logs?: boolean }) => run(async (context) => follow(context, await readTask(context.client(), id), options.logs === true)))
-  tasks
-    .command('cancel')
-    .description('Asks the task to stop: running commands are ended on their nodes, nothing new is started.')
-    .argument('<id>')
-    .option('--reason <text>', 'kept with the task')
-    .action((id: string, options: { reason?: string }) => run((context) => cancelTask(context, id, options.reason)))
-  tasks
-    .command('retry')
-    .description('Starts over what did not succeed in an ended task, and follows it.')
-    .argument('<id>')
-    .option('--no-follow', 'do not wait for its end')
-    .option('--logs', 'show the task log beside')
-    .action((id: string, options: { follow: boolean; logs?: boolean }) => run((context) => retryTask(context, id, options)))
+  addExitOnWait(
+    tasks
+      .command('follow')
+      .description('Follows a task to its end, as `apply` does.')
+      .argument('<id>')
+      .option('--logs', 'show the task log beside'),
+  ).action((id: string, options: { logs?: boolean; exitOnWait?: boolean }) => run((context) => follow(context, id, options)))
   tasks
     .command('events')
     .description('Prints the events of a task, oldest first.')
     .argument('<id>')
     .option('-f, --follow', 'go on until the task ends')
     .action((id: string, options: { follow?: boolean }) => run((context) => printEvents(context, id, options.follow === true)))
+  return tasks
 }
 
-async function listTasks(context: Context, options: { limit: number; project?: string; deployment?: string; state?: string }): Promise<ExitCode> {
-  const { items } = await context.client().call<Page<Task>>('GET', '/v1/tasks', { query: options })
+async function listTasks(context: Context, { waiting, ...options }: ListOptions): Promise<ExitCode> {
+  const items = waiting ? await listWaiting(context, options) : (await context.client().call<Page<Task>>('GET', '/v1/tasks', { query: options })).items
   const now = Date.now()
   printResult(context, items, () =>
     items.length === 0
-      ? ['no tasks']
+      ? [waiting ? 'no task waits for a person' : 'no tasks']
       : buildTable(['ID', 'KIND', 'DEPLOYMENT', 'STATE', 'ACCEPTED', 'REASON'], items.map((task) => [task.id, task.kind, `${task.project}/${task.deployment}`, task.outcome ?? task.state, formatAge(task.createdAt, now), firstLine(task.reason)])),
   )
   return exitCodes.ok
+}
+
+// The server looks at a bounded number of tasks for one page, so a page may be short and another follow.
+async function listWaiting(context: Context, options: Omit<ListOptions, 'waiting'>): Promise<readonly Task[]> {
+  const found: Task[] = []
+  for await (const task of readPages<Task>(context.client(), '/v1/tasks', { ...options, waiting: 'operator' })) {
+    found.push(task)
+    if (found.length === options.limit) break
+  }
+  return found
 }
 
 async function showTask(context: Context, id: string, isByTime: boolean): Promise<ExitCode> {
@@ -80,11 +105,17 @@ const tookMs = (action: Action, now: number): number => (action.sentAt === null 
 
 function buildTaskLines({ terminal }: Context, task: TaskDetail, actions: readonly Action[], isByTime: boolean): string[] {
   const now = Date.now()
+  const needs = listNeeds(task)
   const lines = [
     terminal.style('bold', `${task.kind} ${task.project}/${task.deployment}  ${task.id}`),
     `  ${task.outcome ?? task.state}${task.reason ? `: ${firstLine(task.reason)}` : ''}`,
     `  accepted ${formatTime(task.createdAt)} (${formatAge(task.createdAt, now)}), ${task.state === 'ended' ? 'took' : 'so far'} ${formatDuration(task.timing.durationMs)}`,
+    ...(task.engine === null ? [] : [`  driven by engine ${task.engine}`]),
+    ...(task.unchanged === 0 ? [] : [`  ${countOf(task.unchanged, 'action')} of ${formatCount(task.actionCount)} unchanged since they last succeeded, and not run`]),
+    ...(task.waitingFor === null || needs.length > 0 ? [] : [`  waits: ${firstLine(task.waitingFor.reason)} (${task.waitingFor.owner} can help)`]),
     ...task.problems.map((problem) => `  ${formatProblem(problem)}`),
+    ...buildNeedLines(needs).map((line) => terminal.style('yellow', `  ${line}`)),
+    ...buildGateLines(task, now),
     '',
   ]
   const sorted = isByTime ? [...actions].sort((a, b) => tookMs(b, now) - tookMs(a, now)) : actions
@@ -98,6 +129,11 @@ function buildTaskLines({ terminal }: Context, task: TaskDetail, actions: readon
   return lines
 }
 
+function buildGateLines(task: TaskDetail, now: number): string[] {
+  const rows = task.gates.filter(isStep).map(({ id, state, since, reason, meaning }) => [id, state, formatAge(since, now), meaning, firstLine(reason)])
+  return rows.length === 0 ? [] : ['', ...buildTable(['GATE', 'STATE', 'SINCE', 'STANDS FOR', 'REASON'], rows)]
+}
+
 // The slowest commands over all actions: where the time of a task went.
 function buildCommandTimes(actions: readonly Action[]): string[] {
   const commands = actions.flatMap((action) => (action.result?.commands ?? []).map((command) => ({ ...command, action })))
@@ -106,25 +142,9 @@ function buildCommandTimes(actions: readonly Action[]): string[] {
   return ['', ...buildTable(['TOOK', 'ACTION', 'NODE', 'COMMAND', ''], rows)]
 }
 
-async function follow(context: Context, task: Task, wantsLogs: boolean): Promise<ExitCode> {
-  return printSummary(context, await followTask(context, task, { wantsLogs, skipHistory: false }))
-}
-
-async function cancelTask(context: Context, id: string, reason: string | undefined): Promise<ExitCode> {
+async function follow(context: Context, id: string, options: { readonly logs?: boolean; readonly exitOnWait?: boolean }): Promise<ExitCode> {
   const task = await readTask(context.client(), id)
-  const cancelled = await context.client().call<Task>('POST', `/v1/tasks/${encodeURIComponent(task.id)}/cancel`, { body: reason === undefined ? {} : { reason } })
-  printResult(context, cancelled, () => [`task ${task.id} is asked to stop; its end: lichen tasks follow ${task.id}`])
-  return exitCodes.ok
-}
-
-async function retryTask(context: Context, id: string, options: { follow: boolean; logs?: boolean }): Promise<ExitCode> {
-  const before = await readTask(context.client(), id)
-  const task = await context.client().call<Task>('POST', `/v1/tasks/${encodeURIComponent(before.id)}/retry`)
-  if (!options.follow) {
-    printResult(context, task, () => [`task ${task.id} runs again; follow it: lichen tasks follow ${task.id}`])
-    return exitCodes.ok
-  }
-  return printSummary(context, await followTask(context, task, { wantsLogs: options.logs === true, skipHistory: true }))
+  return printSummary(context, await followTask(context, task, { wantsLogs: options.logs === true, skipHistory: false, exitsOnWait: options.exitOnWait === true }))
 }
 
 async function printEvents(context: Context, id: string, isFollowed: boolean): Promise<ExitCode> {

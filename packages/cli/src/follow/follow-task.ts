@@ -13,6 +13,7 @@ import { runInterruptible } from '../interrupt.js'
 import { openJsonView } from './json-view.js'
 import { openLiveView } from './live-view.js'
 import { openLogTail, type LogTail } from './log-tail.js'
+import { isForPerson, listNeeds, type Need } from './needs.js'
 import { openPlainView } from './plain-view.js'
 import { addActions, applyEvent, buildProgress, type Progress } from './progress.js'
 import type { View } from './view.js'
@@ -22,53 +23,71 @@ export interface Followed {
   readonly progress: Progress
   /** The newest log lines of each action, as far as they were read. */
   readonly tail: LogTail
+  /** Given up waiting for: what a person has to do before the task goes on. Empty when it ended. */
+  readonly needs: readonly Need[]
+}
+
+export interface FollowOptions {
+  /** Shows every line of the task log beside. */
+  readonly wantsLogs: boolean
+  /** Keeps quiet about what happened before. */
+  readonly skipHistory: boolean
+  /** Ends when the task goes no further without a person. */
+  readonly exitsOnWait: boolean
 }
 
 /** Lines kept for each action, for the summary of a failure. */
 const tailLimit = 15
-/** How often the reasons of waiting are asked for: often enough to be believed, rarely enough not to matter to the server. */
-const waitsPauseMs = 1_500
+/** How often waits, gates and needs are asked for: often enough to be believed, rarely enough not to matter to the server. */
+const detailPauseMs = 1_500
 /** After the end of a task its last lines are waited for this long when they were not asked for. */
 const lastLinesMs = 1_000
 
 /**
- * The task's picture at its end. `wantsLogs` shows every line of its log beside; `skipHistory` keeps quiet about what happened before.
+ * The task's picture at its end, or where it waits for a person.
  * @throws CliFailure `interrupted` at Ctrl-C, `unreachable` when the server stays away
  */
-export async function followTask(context: Context, task: Task, options: { readonly wantsLogs: boolean; readonly skipHistory: boolean }): Promise<Followed> {
+export async function followTask(context: Context, task: Task, options: FollowOptions): Promise<Followed> {
   const progress = buildProgress(task.createdAt)
   const tail = openLogTail(tailLimit)
   const view = context.isJson ? openJsonView(context.terminal) : context.terminal.isInteractive ? openLiveView(context.terminal, context.stdout, task, progress) : openPlainView(context.terminal, task, progress)
   const words = {
     message: `no longer following; the task ${task.id} goes on`,
-    hint: `come back: lichen tasks follow ${task.id}    its log: lichen logs -f ${task.id}    stop it: lichen tasks cancel ${task.id}`,
+    hint: `come back: lichen tasks follow ${task.id}    its log: lichen logs -f ${task.id}    stop it: lichen cancel ${task.id}`,
   }
+  let needs: readonly Need[] = []
   try {
-    await runInterruptible((signal) => followUntilEnd({ context, task, progress, tail, view, options }, signal), words)
+    needs = await runInterruptible((signal) => followUntilEnd({ context, task, progress, tail, view, options }, signal), words)
   } finally {
     view.close()
   }
-  return { task, progress, tail }
+  return { task, progress, tail, needs }
 }
 
-interface Following extends Followed {
+interface Following extends Omit<Followed, 'needs'> {
   readonly context: Context
   readonly view: View
-  readonly options: { readonly wantsLogs: boolean; readonly skipHistory: boolean }
+  readonly options: FollowOptions
 }
 
-async function followUntilEnd(following: Following, signal: AbortSignal): Promise<void> {
+async function followUntilEnd(following: Following, signal: AbortSignal): Promise<readonly Need[]> {
   const isOver = new AbortController()
   const all = AbortSignal.any([signal, isOver.signal])
   const wantsTail = following.options.wantsLogs || (!following.context.isJson && following.context.terminal.isInteractive)
   const logs = wantsTail ? followLog(following, all) : Promise.resolve()
-  const waits = following.context.isJson ? Promise.resolve() : followWaits(following, all)
+  let needs: readonly Need[] = []
+  const details = followDetail(following, all, (found) => {
+    needs = found
+    isOver.abort()
+  })
   // A failure of the side streams shows in the main one too: the same server is away.
-  const side = Promise.allSettled([logs, waits])
+  const side = Promise.allSettled([logs, details])
   try {
-    await followEvents(following, signal)
-    if (following.options.wantsLogs) await logs
+    await followEvents(following, all)
+    if (following.progress.state === 'ended') needs = []
+    if (following.options.wantsLogs && needs.length === 0) await logs
     else if (wantsTail) await Promise.race([logs, sleep(lastLinesMs, undefined, { ref: false })])
+    return needs
   } finally {
     isOver.abort()
     await side
@@ -104,13 +123,15 @@ async function followLog({ context, task, tail, view, options }: Following, sign
   }
 }
 
-async function followWaits({ context, task, view }: Following, signal: AbortSignal): Promise<void> {
+/** `waits` is called when the task goes no further without a person, if that is to be the end. */
+async function followDetail({ context, task, view, options }: Following, signal: AbortSignal, waits: (needs: readonly Need[]) => void): Promise<void> {
   while (!signal.aborted) {
-    await sleep(waitsPauseMs, undefined, { signal }).catch(() => undefined)
-    if (signal.aborted) return
     // Reasons are an extra: when they cannot be read now, the next round tries again.
     const now = await readTask(context.client(), task.id).catch(() => undefined)
-    if (now) view.waiting(now.waitingFor, new Map(now.waiting.map((waiting) => [waiting.action, waiting])))
+    if (signal.aborted) return
+    if (now && now.state !== 'ended') view.detail(now)
+    if (now && options.exitsOnWait && isForPerson(now.waitingFor)) return waits(listNeeds(now))
+    await sleep(detailPauseMs, undefined, { signal }).catch(() => undefined)
   }
 }
 

@@ -2,14 +2,17 @@
  * The moving picture on a terminal. Owns the lower part of the screen while it is open.
  *
  * 1. Changes are drawn by a timer, not one by one: a task with thousands of events costs ten frames a second at most.
- * 2. Log lines that were asked for scroll above the picture and stay; the picture itself stays once, as it was at the end.
+ * 2. Log lines that were asked for, and what a person can do, scroll above the picture and stay: the commands are whole there, to be copied. The picture itself
+ *    stays once, as it was at the end.
  */
 import { createLogUpdate } from 'log-update'
 import type { LogRecord } from '../api/logs.js'
-import type { Task, Waiting } from '../api/tasks.js'
+import type { Task, TaskDetail } from '../api/tasks.js'
 import { sanitizeLine, type Terminal } from '../terminal.js'
 import { buildFrame } from './frame.js'
 import { openLogTail } from './log-tail.js'
+import { buildNeedLines, listNeeds } from './needs.js'
+import { findUntoldNeeds, type ToldNeeds } from './told-needs.js'
 import type { Progress } from './progress.js'
 import type { View } from './view.js'
 
@@ -21,15 +24,15 @@ export function openLiveView(terminal: Terminal, stdout: NodeJS.WriteStream, tas
   const update = createLogUpdate(stdout)
   const tail = openLogTail(10)
   const above: string[] = []
-  let whole: Waiting | null = null
-  let waits: ReadonlyMap<string, Waiting> = new Map()
+  let detail: TaskDetail | undefined
+  let told: ToldNeeds = new Set()
   let trouble = ''
   const draw = (lines: readonly LogRecord[]) => {
     if (above.length > 0) {
       update.clear()
       stdout.write(`${above.splice(0).join('\n')}\n`)
     }
-    update(buildFrame({ task, progress, whole, waits, tail: lines, trouble, now: Date.now(), columns: terminal.columns(), rows: terminal.rows(), style: terminal.style }).join('\n'))
+    update(buildFrame({ task, progress, detail, tail: lines, trouble, now: Date.now(), columns: terminal.columns(), rows: terminal.rows(), style: terminal.style }).join('\n'))
   }
   const timer = setInterval(() => draw(tail.newest()), frameMs)
   draw([])
@@ -39,9 +42,11 @@ export function openLiveView(terminal: Terminal, stdout: NodeJS.WriteStream, tas
       if (isWanted) above.push(`${terminal.style('dim', `${record.node} ${record.action.replace(/@[^@]*$/, '')} |`)} ${sanitizeLine(record.text)}`)
       else tail.add(record)
     },
-    waiting: (ofTask, ofActions) => {
-      whole = ofTask
-      waits = ofActions
+    detail: (now) => {
+      detail = now
+      const untold = findUntoldNeeds(listNeeds(now), told)
+      told = untold.told
+      above.push(...buildNeedLines(untold.needs).map((line) => terminal.style('yellow', line)))
     },
     connection: (state, failure) => {
       trouble = state === 'lost' ? `connection lost (${failure?.message ?? ''}); trying again` : ''

@@ -5,8 +5,9 @@ import { paintDiff } from '../text/diff.js'
 import { formatDuration } from '../text/duration.js'
 import { formatProblem } from '../text/problems.js'
 import { readLastLines, type Followed } from './follow-task.js'
+import { buildNeedLines } from './needs.js'
 import { countActions, type ActionProgress, type Progress } from './progress.js'
-import { describeState, nameAction } from './words.js'
+import { describeState, formatCount, nameAction } from './words.js'
 
 /** Failures told in full; what is more is counted, with the command that lists it. */
 const failuresTold = 5
@@ -18,20 +19,22 @@ export async function printSummary(context: Context, followed: Followed): Promis
   const failed = listFailed(progress)
   if (context.isJson) context.terminal.line(JSON.stringify(buildJsonSummary(followed, failed)))
   else await printWords(context, followed, failed)
+  if (followed.needs.length > 0) return exitCodes.personNeeded
   if (progress.outcome === 'succeeded') return exitCodes.ok
   return progress.outcome === 'rejected' || task.outcome === 'rejected' ? exitCodes.rejected : exitCodes.taskFailed
 }
 
 const listFailed = (progress: Progress): ActionProgress[] => [...progress.actions.values()].filter(({ state }) => state === 'failed' || state === 'timedOut' || state === 'unknown')
 
-function buildJsonSummary({ task, progress }: Followed, failed: readonly ActionProgress[]): unknown {
-  const { changed, unchanged, failed: failures, unknown, stopped, waiting, running } = countActions(progress)
+function buildJsonSummary({ task, progress, needs }: Followed, failed: readonly ActionProgress[]): unknown {
+  const { changed, unchanged, notRun: asBefore, failed: failures, unknown, stopped, waiting, running } = countActions(progress)
   return {
     type: 'summary',
     task: task.id,
-    outcome: progress.outcome,
+    outcome: progress.outcome ?? null,
     reason: progress.reason,
-    counts: { changed, unchanged, failed: failures, unknown, stopped, notRun: waiting + running },
+    needs,
+    counts: { changed, unchanged, asBefore, failed: failures, unknown, stopped, notRun: waiting + running },
     durationMs: (progress.endedAt ?? Date.now()) - progress.startedAt,
     problems: progress.problems,
     failures: failed.map(({ id, component, name, node, state, attempt, result }) => ({ action: id, component, name, node, state, attempt, failure: result?.failure ?? null })),
@@ -45,14 +48,21 @@ async function printWords(context: Context, followed: Followed, failed: readonly
   for (const action of failed.slice(0, failuresTold)) await printFailure(context, followed, action)
   if (failed.length > failuresTold) terminal.line(`… and ${failed.length - failuresTold} more: lichen tasks show ${task.id}`)
   terminal.line('')
-  for (const line of buildClosingLines(terminal, followed)) terminal.line(line)
+  for (const line of followed.needs.length > 0 ? buildWaitingLines(terminal, followed) : buildClosingLines(terminal, followed)) terminal.line(line)
+}
+
+/** The last lines when the task was left where it waits for a person: what has to be done, and how to come back. */
+function buildWaitingLines(terminal: Terminal, { task, progress, needs }: Followed): string[] {
+  const counts = countActions(progress)
+  const numbers = `${formatCount(counts.changed + counts.unchanged)} of ${formatCount(counts.total)} actions done, ${counts.failed} failed`
+  return [`${terminal.style('yellow', `${task.kind} ${task.deployment} waits for a person`)}: ${numbers}.`, ...buildNeedLines(needs).map((line) => `  ${line}`), `Then: lichen tasks follow ${task.id}`]
 }
 
 /** The last lines: what became of the task, in numbers, and what to do next when it did not succeed. */
 export function buildClosingLines(terminal: Terminal, { task, progress }: Pick<Followed, 'task' | 'progress'>): string[] {
   const counts = countActions(progress)
   const took = formatDuration((progress.endedAt ?? Date.now()) - progress.startedAt)
-  const words = task.kind === 'check' ? ([`${counts.changed} differ`, `${counts.unchanged} as planned`] as const) : ([`${counts.changed} changed`, `${counts.unchanged} unchanged`] as const)
+  const words = task.kind === 'check' ? ([`${formatCount(counts.changed)} differ`, `${formatCount(counts.unchanged)} as planned`] as const) : ([`${formatCount(counts.changed)} changed`, `${formatCount(counts.unchanged)} unchanged${counts.notRun > 0 ? ` (${formatCount(counts.notRun)} without a run)` : ''}`] as const)
   const rest = [counts.unknown > 0 && `${counts.unknown} unknown`, counts.stopped > 0 && `${counts.stopped} cancelled or skipped`, counts.waiting > 0 && `${counts.waiting} not run`].filter(Boolean)
   const numbers = [...words, `${counts.failed} failed`, ...rest].join(', ')
   if (progress.outcome === 'succeeded') {
@@ -63,7 +73,7 @@ export function buildClosingLines(terminal: Terminal, { task, progress }: Pick<F
   if (progress.reason) lines.push(`  ${firstLine(progress.reason)}${progress.failure ? ` (${progress.failure.code})` : ''}`)
   lines.push(...progress.problems.map((problem) => `  ${formatProblem(problem)}`))
   if (progress.outcome === 'rejected') return lines
-  return [...lines, `Next: lichen tasks retry ${task.id}    (starts over what did not succeed; the whole log: lichen logs ${task.id})`]
+  return [...lines, `Next: lichen retry ${task.id}    (starts over what did not succeed; the whole log: lichen logs ${task.id})`]
 }
 
 async function printFailure(context: Context, followed: Followed, action: ActionProgress): Promise<void> {
