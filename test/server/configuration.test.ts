@@ -7,14 +7,15 @@ import { buildBanner, chooseAdvertisedAddress, parseConfiguration, settings } fr
 const parse = (env: Record<string, string>) => parseConfiguration({ env, workingDirectory: '/work-here', checkout: '/checkout', isTerminal: false })
 
 t.test('without settings it is all in one process, local, with its data in the working directory', async (t) => {
-  t.same(parse({ PATH: '/bin' }), { dataDirectory: '/work-here/.lichen', roles: ['api', 'engine'], host: '127.0.0.1', port: 8470, gatewayHost: '0.0.0.0', gatewayPort: 8471, catalogDirectory: '/checkout/catalog', logLevel: 'info', unknownNames: [] })
+  t.same(parse({ PATH: '/bin' }), { dataDirectory: '/work-here/.lichen', roles: ['api', 'engine', 'gateway'], host: '127.0.0.1', port: 8470, gatewayHost: '0.0.0.0', gatewayPort: 8471, catalogDirectory: '/checkout/catalog', logLevel: 'info', unknownNames: [] })
 })
 
 t.test('every setting is read; relative paths start at the working directory, embedded and empty mean the default', async (t) => {
   const key = 'ab'.repeat(32)
-  const env = { LICHEN_DATA_DIRECTORY: 'data', LICHEN_ROLES: 'engine, api', LICHEN_HOST: '::1', LICHEN_PORT: '0', LICHEN_GATEWAY_HOST: '10.0.0.1', LICHEN_GATEWAY_PORT: '9000', LICHEN_GATEWAY_ADVERTISE: '[fd00::1]:9000', LICHEN_STORE_URL: 'sqlite:other.db', LICHEN_BROKER_URL: 'amqp://u:p@rabbit/', LICHEN_MASTER_KEY: key, LICHEN_CATALOG: '/my/catalog', LICHEN_LOG_LEVEL: 'debug' }
-  t.match(parse(env), { dataDirectory: '/work-here/data', roles: ['api', 'engine'], host: '::1', port: 0, gatewayHost: '10.0.0.1', gatewayPort: 9000, gatewayAdvertise: '[fd00::1]:9000', storeUrl: 'sqlite:/work-here/other.db', brokerUrl: 'amqp://u:p@rabbit/', masterKey: key, catalogDirectory: '/my/catalog', logLevel: 'debug' })
+  const env = { LICHEN_DATA_DIRECTORY: 'data', LICHEN_ROLES: 'gateway, engine, api', LICHEN_HOST: '::1', LICHEN_PORT: '0', LICHEN_GATEWAY_HOST: '10.0.0.1', LICHEN_GATEWAY_PORT: '9000', LICHEN_GATEWAY_ADVERTISE: '[fd00::1]:9000', LICHEN_STORE_URL: 'sqlite:other.db', LICHEN_BROKER_URL: 'amqp://u:p@rabbit/', LICHEN_MASTER_KEY: key, LICHEN_CATALOG: '/my/catalog', LICHEN_LOG_LEVEL: 'debug' }
+  t.match(parse(env), { dataDirectory: '/work-here/data', roles: ['api', 'engine', 'gateway'], host: '::1', port: 0, gatewayHost: '10.0.0.1', gatewayPort: 9000, gatewayAdvertise: '[fd00::1]:9000', storeUrl: 'sqlite:/work-here/other.db', brokerUrl: 'amqp://u:p@rabbit/', masterKey: key, catalogDirectory: '/my/catalog', logLevel: 'debug' })
   t.same(parse({ LICHEN_BROKER_URL: 'embedded', LICHEN_PORT: ' ' }), parse({}))
+  t.match(parse({ LICHEN_STORE_URL: 'postgres://u:p@db:5432/lichen?sslmode=verify-full' }), { storeUrl: 'postgres://u:p@db:5432/lichen?sslmode=verify-full' })
 })
 
 t.test('every malformed value is reported at once, and secrets are not repeated', async (t) => {

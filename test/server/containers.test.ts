@@ -7,7 +7,7 @@ import { parseConfiguration, settings } from '@lichen/server'
 // There is not always a Docker engine where the tests run: what the files name is compared with what there is.
 const root = resolve(import.meta.dirname, '../..')
 const dockerfile = readFileSync(join(root, 'Dockerfile'), 'utf8')
-const compose = parse(readFileSync(join(root, 'docker-compose.yml'), 'utf8')) as {
+const compose = parse(readFileSync(join(root, 'docker-compose.yml'), 'utf8'), { merge: true }) as {
   services: Record<string, { image?: string; build?: { target: string }; environment?: Record<string, string>; volumes?: string[]; depends_on?: Record<string, { condition: string }>; healthcheck?: { test?: string[] }; command?: string[] }>
   volumes: Record<string, unknown>
 }
@@ -24,11 +24,14 @@ t.test('the Dockerfile has the targets that the compose file builds, and copies 
 
 t.test('every setting of the server services is one, and they start with them', async (t) => {
   const known = Object.values(settings).map((setting) => setting.name)
-  for (const name of ['api', 'engine']) {
+  for (const [name, roles] of [['api-1', ['api']], ['api-2', ['api']], ['engine-1', ['engine', 'gateway']], ['engine-2', ['engine', 'gateway']]] as const) {
     const environment = compose.services[name]?.environment ?? {}
     t.same(Object.keys(environment).filter((key) => !known.includes(key as never)), [], name)
     const env = Object.fromEntries(Object.entries(environment).map(([key, value]) => [key, value.replace(/\$\{\w+:-([^}]*)\}/g, '$1')]))
-    t.match(parseConfiguration({ env, workingDirectory: '/', checkout: '/', isTerminal: false }), { roles: [name], gatewayAdvertise: 'engine:8471', brokerUrl: 'amqp://lichen:lichen@rabbitmq:5672/' })
+    const parsed = parseConfiguration({ env, workingDirectory: '/', checkout: '/', isTerminal: false })
+    t.match(parsed, { roles, storeUrl: 'postgres://lichen:lichen@postgres:5432/lichen' })
+    t.equal(parsed.brokerUrl?.split(',').length, 3, 'every member of the cluster')
+    if (name.startsWith('engine')) t.equal(parsed.gatewayAdvertise, `${name}:8471`)
   }
   const image = Object.fromEntries([...dockerfile.matchAll(/(LICHEN_\w+)=(\S+)/g)].map((match) => [match[1], match[2]]))
   t.match(parseConfiguration({ env: image, workingDirectory: '/', checkout: '/', isTerminal: false }), { host: '0.0.0.0', dataDirectory: '/var/lib/lichen', unknownNames: [] })

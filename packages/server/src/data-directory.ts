@@ -10,7 +10,8 @@ import { join } from 'node:path'
 import { LichenError } from '@lichen/core'
 import { openDirectoryLock, type DirectoryLock } from './directory-lock.js'
 
-export type Role = 'api' | 'engine'
+/** `api`: HTTP. `engine`: plans and drives tasks. `gateway`: where agents connect. */
+export type Role = 'api' | 'engine' | 'gateway'
 
 /** What a running server says of itself in `server.json`, for the CLI on the same machine. */
 export interface ServerNote {

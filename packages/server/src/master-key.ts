@@ -17,7 +17,7 @@ export async function readMasterKey(input: { readonly dataDirectory: string; rea
   const path = join(input.dataDirectory, fileName)
   const found = await readSecretFile(path)
   if (found !== undefined) return parseMasterKey(found, path)
-  if (input.isStoreUsed) throw new LichenError('SERVER_MASTER_KEY', `${path} is missing, but the store was sealed with it; put it back or set LICHEN_MASTER_KEY`)
+  if (input.isStoreUsed) throw new LichenError('SERVER_MASTER_KEY', `${path} is missing, but the store holds values that were sealed with a master key; put the file back, or set LICHEN_MASTER_KEY to the key of the first server`)
   return parseMasterKey(await writeSecretFileIfAbsent(path, randomBytes(keyBytes).toString('hex')), path)
 }
 

@@ -6,22 +6,22 @@
  * 2. Stopping takes no new work first (API, announcer), then lets the engine record what it has, then closes broker and store.
  * 3. The data directory is locked before anything in it is opened and given back last.
  */
-import { createHash } from 'node:crypto'
+import { createHash, randomUUID } from 'node:crypto'
 import { hostname, networkInterfaces } from 'node:os'
-import { existsSync } from 'node:fs'
 import { join, resolve } from 'node:path'
 import type { AddressInfo } from 'node:net'
-import { LichenError, type Catalog } from '@lichen/core'
+import { clockOf, LichenError, type Catalog, type Clock } from '@lichen/core'
 import { buildApi, startAnnouncer, type ApiLimits } from '@lichen/api'
 import { openEmbeddedBroker, openRabbitBroker, type Broker } from '@lichen/broker'
 import { readCatalog } from '@lichen/catalog'
-import { openAuthority, openSealer, startEngine, type Authority, type PartialEngineLimits } from '@lichen/engine'
+import { openAuthority, openSealer, startEngine, type Authority, type EngineOptions, type PartialEngineLimits } from '@lichen/engine'
 import { openStore, type Store } from '@lichen/store'
 import type { Logger } from 'pino'
 import { Registry } from 'prom-client'
 import { openAdminToken } from './admin-token.js'
 import { chooseAdvertisedAddress } from './advertised-address.js'
 import { openDataDirectory, type DataDirectory, type Role } from './data-directory.js'
+import { hookBroker, hookStore, type OnWrite } from './durable-write.js'
 import { readMasterKey } from './master-key.js'
 
 export interface ServerConfig {
@@ -35,25 +35,31 @@ export interface ServerConfig {
   readonly gatewayPort: number
   /** `host:port` told to joining nodes. Default: the gateway's own address, or this machine's first one when it listens on all. */
   readonly gatewayAdvertise?: string
-  /** `sqlite:PATH`. Default: `lichen.db` in the data directory. */
+  /** `sqlite:PATH` or `postgres://…`. Default: `lichen.db` in the data directory. */
   readonly storeUrl?: string
   /** `amqp://…`. Default: the embedded broker, which serves this process alone. */
   readonly brokerUrl?: string
   readonly catalogDirectory: string
-  /** Default: both. */
+  /** Default: all. */
   readonly roles?: readonly Role[]
+  /** Of the engine; default: made of host name and data directory. */
+  readonly engineName?: string
   /** 64 hexadecimal digits. Default: `master.key` in the data directory. */
   readonly masterKey?: string
   readonly version: string
   /** Of engine and API; defaults are theirs. */
   readonly limits?: { readonly engine?: PartialEngineLimits; readonly api?: Partial<ApiLimits> }
   readonly log: Logger
+  /** The server cannot go on and has stopped its engine: another process has its name. */
+  readonly failed?: (error: LichenError) => void
+  /** For tests: called right before and after each durable write (durable-write.ts). */
+  readonly onWrite?: OnWrite
 }
 
 export interface Server {
   /** Origin of the API, e.g. `http://127.0.0.1:8470`; empty without the role `api`. */
   readonly apiUrl: string
-  /** Port of the agents' gateway; 0 without the role `engine`. */
+  /** Port of the agents' gateway; 0 without the role `gateway`. */
   readonly gatewayPort: number
   /** `host:port` that join tokens are given out with. */
   readonly gatewayAddress: string
@@ -85,42 +91,55 @@ export async function startServer(config: ServerConfig): Promise<Server> {
 
 async function startParts(config: ServerConfig, undo: Undo[]): Promise<Omit<Server, 'stop'>> {
   const { log } = config
-  const roles = config.roles ?? ['api', 'engine']
+  const roles = config.roles ?? ['api', 'engine', 'gateway']
   const dataDirectory = resolve(config.dataDirectory)
-  const now = Date.now
+  const clock = clockOf(globalThis)
+  const now = clock.now
   const registry = new Registry()
   const catalog = await readCatalog(config.catalogDirectory)
   const data = await openDataDirectory(dataDirectory, roles)
   undo.push({ what: 'data directory', stop: () => data.close() })
   const { store, sealer, authority } = await openTruth(config, dataDirectory, now, undo)
-  const broker = await openBroker(config, log)
+  const opened = await openBroker(config, log)
+  const broker = config.onWrite ? hookBroker(opened, config.onWrite) : opened
   undo.push({ what: 'broker', stop: () => broker.close() })
 
   let gatewayPort = config.gatewayPort
-  if (roles.includes('engine')) {
-    const engine = await startEngine({ store, broker, catalog, authority, sealer, now, log, registry, name: nameEngine(dataDirectory), gateway: { host: config.gatewayHost, port: config.gatewayPort }, limits: config.limits?.engine ?? {} }).catch((error: unknown) => {
+  const advertise = (port: number): string => config.gatewayAdvertise ?? chooseAdvertisedAddress(config.gatewayHost, port, networkInterfaces())
+  if (roles.includes('engine') || roles.includes('gateway')) {
+    const engine = await startEngine({
+      store, broker, catalog, authority, sealer, clock, log, registry, ...identify(config, dataDirectory, roles), takesTasks: roles.includes('engine'), limits: config.limits?.engine ?? {},
+      ...(roles.includes('gateway') ? { gateway: { host: config.gatewayHost, port: config.gatewayPort, advertise } } : {}),
+      ...(config.failed ? { failed: config.failed } : {}),
+    }).catch((error: unknown) => {
       throw describeListenError(error, 'LICHEN_GATEWAY_PORT', config.gatewayHost, config.gatewayPort)
     })
     undo.push({ what: 'engine', stop: () => engine.stop() })
-    gatewayPort = engine.gatewayPort
+    if (roles.includes('gateway')) gatewayPort = engine.gatewayPort
   }
-  const gatewayAddress = config.gatewayAdvertise ?? chooseAdvertisedAddress(config.gatewayHost, gatewayPort, networkInterfaces())
-  const api = roles.includes('api') ? await startApi({ config, store, broker, catalog, authority, gatewayAddress, registry, now, data, dataDirectory }, undo) : undefined
-  return { apiUrl: api?.apiUrl ?? '', adminToken: api?.adminToken, gatewayPort: roles.includes('engine') ? gatewayPort : 0, gatewayAddress }
+  const gatewayAddress = advertise(gatewayPort)
+  const api = roles.includes('api') ? await startApi({ config, store, broker, catalog, authority, gatewayAddress, registry, now, clock, data, dataDirectory }, undo) : undefined
+  return { apiUrl: api?.apiUrl ?? '', adminToken: api?.adminToken, gatewayPort: roles.includes('gateway') ? gatewayPort : 0, gatewayAddress }
 }
 
 /**
- * The same at every start on this data directory, so that an engine which was killed takes its tasks back at once: its lock on the directory proves
- * that the one before it is dead. Different for each directory and machine.
+ * Who this engine is. The name is the same at every start on this data directory, so that an engine which was killed takes its tasks back at once: its lock on the directory
+ * proves that the one before it is dead. It is different for each directory and machine. A name that was given proves nothing.
  */
-const nameEngine = (dataDirectory: string): string => `${hostname()}-${createHash('sha256').update(dataDirectory).digest('hex').slice(0, 8)}`
+function identify({ engineName }: ServerConfig, dataDirectory: string, roles: readonly Role[]): Pick<EngineOptions, 'identity' | 'isSuccessor'> {
+  const kind = roles.includes('engine') ? '' : '-gateway'
+  const name = engineName ?? `${hostname()}-${createHash('sha256').update(dataDirectory).digest('hex').slice(0, 8)}${kind}`
+  return { identity: { name, instance: randomUUID() }, isSuccessor: engineName === undefined }
+}
 
 async function openTruth(config: ServerConfig, dataDirectory: string, now: () => number, undo: Undo[]) {
   const storeUrl = config.storeUrl ?? `sqlite:${join(dataDirectory, 'lichen.db')}`
-  const sqlitePath = /^sqlite:(.+)$/.exec(storeUrl)?.[1]
-  const masterKey = await readMasterKey({ dataDirectory, given: config.masterKey, isStoreUsed: sqlitePath !== undefined && existsSync(sqlitePath) })
-  const store = await openStore(storeUrl, config.log)
+  const opened = await openStore(storeUrl, config.log)
+  const store = config.onWrite ? hookStore(opened, config.onWrite) : opened
   undo.push({ what: 'store', stop: () => store.close() })
+  // What is sealed first, and stays, are the keys of the deployment. Whether they are there says more than a file or a database that is there.
+  const isStoreUsed = (await store.secrets.readSecrets('server')).length > 0
+  const masterKey = await readMasterKey({ dataDirectory, given: config.masterKey, isStoreUsed })
   const sealer = openSealer(masterKey)
   const authority = await openAuthority({ store, sealer, now })
   return { store, sealer, authority }
@@ -139,14 +158,15 @@ interface ApiParts {
   readonly gatewayAddress: string
   readonly registry: Registry
   readonly now: () => number
+  readonly clock: Clock
   readonly data: DataDirectory
   readonly dataDirectory: string
 }
 
 async function startApi(parts: ApiParts, undo: Undo[]): Promise<{ readonly apiUrl: string; readonly adminToken: string }> {
-  const { config, store, broker, catalog, authority, gatewayAddress, registry, now, data } = parts
+  const { config, store, broker, catalog, authority, gatewayAddress, registry, now, clock, data } = parts
   const adminToken = await openAdminToken(parts.dataDirectory, store, now)
-  const announcer = startAnnouncer({ store, broker, log: config.log })
+  const announcer = startAnnouncer({ store, broker, clock, log: config.log })
   undo.push({ what: 'announcer', stop: () => announcer.stop() })
   const api = buildApi({ store, broker, catalog, announcer, caDigest: authority.caDigest, gatewayAddress, now, log: config.log, registry, version: config.version, limits: config.limits?.api ?? {} })
   undo.push({ what: 'api', stop: () => api.close() })
