@@ -3,6 +3,7 @@ import { join } from 'node:path'
 import { pino } from 'pino'
 import t from 'tap'
 import { startAgent } from '@lichen/agent'
+import { clockOf } from '@lichen/core'
 import { startServer } from '@lichen/server'
 import { eventually } from '../eventually.js'
 import { startRabbit } from '../rabbitmq.js'
@@ -45,7 +46,7 @@ t.test('with RabbitMQ gone for a minute, submitting is accepted, running tasks e
     return { code: reply.status, body: await reply.json() }
   }
   const { token } = (await request('POST', '/v1/join-tokens', { uses: 1 })).body
-  const agent = await startAgent({ gateway: `127.0.0.1:${server.gatewayPort}`, token, name: 'node-1', dataDirectory: join(directory, 'agent'), confine: workspace, now: Date.now, log })
+  const agent = await startAgent({ gateway: `127.0.0.1:${server.gatewayPort}`, token, name: 'node-1', dataDirectory: join(directory, 'agent'), confine: workspace, clock: clockOf(globalThis), log })
   t.teardown(() => agent.stop())
   await eventually(t, 'the node is ready', async () => (await request('GET', '/v1/nodes/node-1')).body.state === 'ready')
   const submit = async (name: string, seconds: number): Promise<string> => {

@@ -34,7 +34,7 @@ t.test('api and engine apart carry a task to its end, and a killed engine’s ta
   const broker = { LICHEN_BROKER_URL: rabbit.url }
   const api = startRole(t, directory, { ...broker, LICHEN_ROLES: 'api', LICHEN_GATEWAY_ADVERTISE: '127.0.0.1:1' })
   const { apiUrl } = await eventually(t, 'the api is up', () => JSON.parse(readFileSync(join(directory, '.lichen/server.json'), 'utf8')) as { apiUrl: string }, { timeoutMs: 20_000 })
-  const engine = startRole(t, directory, { ...broker, LICHEN_ROLES: 'engine', LICHEN_GATEWAY_PORT: '0' })
+  const engine = startRole(t, directory, { ...broker, LICHEN_ROLES: 'engine,gateway', LICHEN_GATEWAY_PORT: '0' })
   const gatewayPort = await eventually(t, 'the engine is up', () => Number(/gateway 127\.0\.0\.1:(\d+)/.exec(engine.stdout())?.[1]), { timeoutMs: 20_000 })
   const adminToken = readFileSync(join(directory, '.lichen/admin.token'), 'utf8').trim()
   await startConfinedAgent(t, { apiUrl, gatewayPort, adminToken }, join(directory, 'node'))
@@ -45,7 +45,7 @@ t.test('api and engine apart carry a task to its end, and a killed engine’s ta
   engine.child.kill('SIGKILL')
   await once(engine.child, 'close')
   writeFileSync(join(directory, 'node/go'), '')
-  const next = startRole(t, directory, { ...broker, LICHEN_ROLES: 'engine', LICHEN_GATEWAY_PORT: String(gatewayPort) })
+  const next = startRole(t, directory, { ...broker, LICHEN_ROLES: 'engine,gateway', LICHEN_GATEWAY_PORT: String(gatewayPort) })
 
   const { code, stdout, stderr } = await following.ended
   t.equal(code, 0, `${stdout}${stderr}${api.stderr()}${next.stderr()}`)

@@ -3,6 +3,9 @@ import t from 'tap'
 import { eventually } from '../eventually.js'
 import { actionOf, makePlan, startSystem } from './system.js'
 
+/** The same deployment with another text: what has not changed would not be run again. */
+const changed = (plan: object): object => JSON.parse(JSON.stringify(plan).replaceAll('"note"', '"note","with":{"text":"another"}')) as object
+
 t.test('a node that is silent is recorded as lost, work for it waits with a reason, and goes on when it is back', async (t) => {
   const system = await startSystem(t)
   const agent = await system.startAgent('n1')
@@ -10,13 +13,47 @@ t.test('a node that is silent is recorded as lost, work for it waits with a reas
   t.equal((await system.ended(await system.submit(plan))).outcome, 'succeeded', 'the node was chosen while it was there')
   await agent.stop()
   await eventually(t, 'it is lost', async () => (await system.store.nodes.listNodes())[0]?.state === 'lost')
-  const task = await system.submit(plan)
+  const task = await system.submit(changed(plan))
   await eventually(t, 'it is planned', async () => (await system.readView(task)).state === 'running')
   const view = await system.readView(task)
   t.equal(actionOf(view, 'app/').state, 'pending')
   const nodes = new Map((await system.store.nodes.listNodes()).map((node) => [node.id, node]))
   t.match(waitingFor(view, actionId('app/say@n1'), nodes, Date.now()), { reason: /^node n1 is out of reach since /, owner: 'node n1' })
   await system.startAgent('n1')
+  t.equal((await system.ended(task)).outcome, 'succeeded')
+})
+
+t.test('a node that comes back while its task is being recorded as planned is not overlooked', async (t) => {
+  let isHeld = false
+  let isSlow = false
+  let release: () => void = () => undefined
+  const released = new Promise<void>((resolve) => (release = resolve))
+  const system = await startSystem(t, {
+    // Slow when it records the plan of the second task.
+    wrapStore: (store) => ({
+      ...store,
+      tasks: {
+        ...store.tasks,
+        async append(appends) {
+          if (isSlow && appends.some(({ events }) => events.some(({ type }) => type === 'taskPlanned'))) {
+            isHeld = true
+            await released
+          }
+          return store.tasks.append(appends)
+        },
+      },
+    }),
+  })
+  const agent = await system.startAgent('n1')
+  const plan = makePlan('overlooked', [{ name: 'app', blueprint: 'note' }])
+  await system.ended(await system.submit(plan))
+  await agent.stop()
+  await eventually(t, 'it is lost', async () => (await system.store.nodes.listNodes())[0]?.state === 'lost')
+  isSlow = true
+  const task = await system.submit(changed(plan))
+  await eventually(t, 'the plan is being recorded', () => isHeld)
+  await system.startAgent('n1')
+  release()
   t.equal((await system.ended(task)).outcome, 'succeeded')
 })
 
@@ -27,7 +64,7 @@ t.test('work for a node that stays away ends with the truth: it never began', as
   await system.ended(await system.submit(plan))
   await agent.stop()
   await eventually(t, 'it is lost', async () => (await system.store.nodes.listNodes())[0]?.state === 'lost')
-  const view = await system.ended(await system.submit(plan))
+  const view = await system.ended(await system.submit(changed(plan)))
   t.match(view, { outcome: 'failed', failure: { code: 'ACTION_NODE_LOST' } })
 })
 
@@ -37,7 +74,7 @@ t.test('a cordoned node gets nothing new until it is released', async (t) => {
   const plan = makePlan('cordon', [{ name: 'app', blueprint: 'note' }])
   t.equal((await system.ended(await system.submit(plan))).outcome, 'succeeded')
   await system.store.nodes.setNode(nodeId('n1'), { cordoned: true })
-  const task = await system.submit(plan)
+  const task = await system.submit(changed(plan))
   await eventually(t, 'it is planned', async () => (await system.readView(task)).state === 'running')
   const view = await system.readView(task)
   t.equal(actionOf(view, 'app/').state, 'pending')

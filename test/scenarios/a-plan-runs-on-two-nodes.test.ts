@@ -1,4 +1,4 @@
-import { existsSync, readFileSync } from 'node:fs'
+import { existsSync, readFileSync, rmSync } from 'node:fs'
 import { join } from 'node:path'
 import t from 'tap'
 import { actionOf, makePlan, startSystem } from './system.js'
@@ -40,5 +40,10 @@ t.test('a secret reaches the node, and neither events nor log show it', async (t
   const again = await system.ended(await system.submit(makePlan('secret', [{ name: 'app', blueprint: 'password', with: { file } }])))
   t.equal(again.outcome, 'succeeded')
   t.equal(readFileSync(file, 'utf8'), password, 'the same deployment keeps its secret')
-  t.equal(actionOf(again, 'app/write').result?.commands[0]?.changed, false)
+  t.equal(actionOf(again, 'app/write').isUnchanged, true, 'its check holds, so it is not run again')
+
+  rmSync(file)
+  const mended = await system.ended(await system.submit(makePlan('secret', [{ name: 'app', blueprint: 'password', with: { file } }])))
+  t.equal(actionOf(mended, 'app/write').isUnchanged, false, 'what was taken away is brought back')
+  t.equal(readFileSync(file, 'utf8'), password)
 })

@@ -1,6 +1,6 @@
 import { existsSync } from 'node:fs'
 import { join } from 'node:path'
-import { nodeId } from '@lichen/core'
+import { clockOf, nodeId } from '@lichen/core'
 import { openSealer, startEngine } from '@lichen/engine'
 import { Registry } from 'prom-client'
 import t from 'tap'
@@ -37,8 +37,8 @@ t.test('an order without a good signature is refused by the node, nothing is run
   await system.stopEngine()
   const silent = { debug: () => undefined, info: () => undefined, warn: () => undefined, error: () => undefined }
   const forged = await startEngine({
-    store: system.store, broker: system.broker, catalog: testCatalog, sealer: openSealer(Buffer.alloc(32, 7)), now: Date.now, log: silent, registry: new Registry(), name: 'forger',
-    authority: { ...system.authority, signer: { keyId: system.authority.signer.keyId, sign: () => Buffer.alloc(64, 1) } }, gateway: { host: '127.0.0.1', port: Number(system.gateway().split(':')[1]) },
+    store: system.store, broker: system.broker, catalog: testCatalog, sealer: openSealer(Buffer.alloc(32, 7)), clock: clockOf(globalThis), log: silent, registry: new Registry(), identity: { name: 'forger', instance: 'i' },
+    authority: { ...system.authority, signer: { keyId: system.authority.signer.keyId, sign: () => Buffer.alloc(64, 1) } }, gateway: { host: '127.0.0.1', port: Number(system.gateway().split(':')[1]), advertise: () => system.gateway() },
   })
   t.teardown(() => forged.stop())
   await eventually(t, 'the agent is back', () => agent.state === 'connected')

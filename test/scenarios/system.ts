@@ -1,15 +1,16 @@
 /** The whole system in one process: a store on a temporary file, the embedded broker, an engine, and real agents over gRPC. */
-import { createHash, randomBytes } from 'node:crypto'
+import { createHash, randomBytes, randomUUID } from 'node:crypto'
 import { mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { type Agent, type AgentOptions, startAgent } from '@lichen/agent'
 import { type Broker, openEmbeddedBroker } from '@lichen/broker'
-import { type ActionId, type ActionView, type Blueprint, buildCatalog, buildTaskView, type Catalog, encodeJoinToken, parseBlueprint, type RecordedEvent, taskId, type TaskId, type TaskKind, type TrackedTask } from '@lichen/core'
-import { type Authority, type Engine, type EngineLog, openAuthority, openSealer, type PartialEngineLimits, startEngine } from '@lichen/engine'
+import { type ActionId, type ActionView, type Blueprint, buildCatalog, buildTaskView, type Catalog, type Clock, clockOf, encodeJoinToken, parseBlueprint, type RecordedEvent, taskId, type TaskId, type TaskKind, type TrackedTask } from '@lichen/core'
+import { type Authority, type Engine, type EngineLog, type EngineOptions, openAuthority, openSealer, type PartialEngineLimits, startEngine } from '@lichen/engine'
 import { openSqliteStore, type Store } from '@lichen/store'
 import { Registry } from 'prom-client'
 import type { Test } from 'tap'
+import { endRuns } from '../agent/runs.js'
 import { eventually } from '../eventually.js'
 
 const quiet: EngineLog = { debug: () => undefined, info: () => undefined, warn: () => undefined, error: () => undefined }
@@ -40,13 +41,18 @@ export interface System {
   readonly registry: () => Registry
   /** `127.0.0.1:port` of the engine that runs now; the port stays over restarts. */
   readonly gateway: () => string
+  /** The engine that the other verbs speak of. An earlier one of the same name must be stopped, or dead for the store. */
   startEngine(name?: string): Promise<Engine>
+  /** One more beside it, on a port of its own; stops with the test. */
+  startAnotherEngine(name: string, change?: Partial<EngineOptions> & { readonly hasGateway?: boolean }): Promise<Engine>
   stopEngine(): Promise<void>
   makeToken(change?: { usesLeft?: number | null; expiresAt?: number; labels?: Record<string, string> }): Promise<string>
   startAgent(name: string, options?: Partial<AgentOptions>): Promise<Agent>
   /** Records a task as the API does, and rings. */
   submit(plan: object, kind?: TaskKind, extra?: { previewDigest?: string }): Promise<TaskId>
   ring(body: string): Promise<void>
+  /** Asks to cancel, as the API does. */
+  cancel(task: TaskId): Promise<void>
   readEvents(task: TaskId): Promise<readonly RecordedEvent[]>
   readView(task: TaskId): Promise<TrackedTask>
   readLog(task: TaskId): Promise<string>
@@ -94,6 +100,12 @@ export async function startSystem(t: Test, options: SystemOptions = {}): Promise
   let registry = new Registry()
   let port = 0
   let tasks = 0
+  const others: Engine[] = []
+  const clock: Clock = { ...clockOf(globalThis), now }
+  const engineOptions = (name: string, gatewayPort: number): EngineOptions => ({
+    store: options.wrapStore?.(store) ?? store, broker, catalog: options.catalog ?? testCatalog, authority, sealer, clock, log, registry, identity: { name, instance: randomUUID() }, isSuccessor: true,
+    gateway: { host: '127.0.0.1', port: gatewayPort, advertise: (open) => `127.0.0.1:${open}` }, limits: { sweepMs: 200, heartbeatIntervalMs: 300, nodesRefreshMs: 200, ...options.limits },
+  })
 
   const system: System = {
     directory, store, broker, authority, logged,
@@ -101,9 +113,15 @@ export async function startSystem(t: Test, options: SystemOptions = {}): Promise
     gateway: () => `127.0.0.1:${port}`,
     async startEngine(name = 'engine-1') {
       registry = new Registry()
-      engine = await startEngine({ store: options.wrapStore?.(store) ?? store, broker, catalog: options.catalog ?? testCatalog, authority, sealer, now, log, registry, name, gateway: { host: '127.0.0.1', port }, limits: { sweepMs: 200, heartbeatIntervalMs: 300, nodesRefreshMs: 200, ...options.limits } })
+      engine = await startEngine(engineOptions(name, port))
       port = engine.gatewayPort
       return engine
+    },
+    async startAnotherEngine(name, { hasGateway = true, ...change } = {}) {
+      const { gateway, ...rest } = engineOptions(name, 0)
+      const another = await startEngine({ ...rest, ...(hasGateway && gateway ? { gateway } : {}), registry: new Registry(), ...change })
+      others.push(another)
+      return another
     },
     async stopEngine() {
       await engine?.stop()
@@ -117,7 +135,7 @@ export async function startSystem(t: Test, options: SystemOptions = {}): Promise
     },
     async startAgent(name, agentOptions = {}) {
       const token = agentOptions.token ?? (await system.makeToken())
-      const agent = await startAgent({ gateway: system.gateway(), token, name, dataDirectory: join(directory, name), now: Date.now, log: quiet, ...agentOptions })
+      const agent = await startAgent({ gateway: system.gateway(), token, name, dataDirectory: join(directory, name), clock: clockOf(globalThis), log: quiet, ...agentOptions })
       agents.push(agent)
       await eventually(t, `${name} is ready`, async () => agent.state === 'connected' && (await store.nodes.listNodes()).some((node) => node.id === name && node.state === 'ready'))
       return agent
@@ -128,6 +146,12 @@ export async function startSystem(t: Test, options: SystemOptions = {}): Promise
       await store.tasks.create({ id, kind, project: 'default', deployment, plan: JSON.stringify(plan), at: now(), requestDigest: id, event: { type: 'taskAccepted', kind, project: 'default', deployment, planDigest: 'p', by: 'test', ...extra } })
       await system.ring(JSON.stringify({ v: 1, task: id }))
       return id
+    },
+    async cancel(task) {
+      const { seq, counts } = (await store.tasks.readSummary(task))!
+      const [answer] = await store.tasks.append([{ task, expectedSeq: seq, epoch: null, at: now(), events: [{ type: 'cancelRequested', by: 'ann', reason: '' }], announce: true, summary: { state: 'cancelling', outcome: null, reason: 'cancel requested', counts } }])
+      if (answer !== 'appended') return system.cancel(task)
+      await system.ring(JSON.stringify({ v: 1, task }))
     },
     ring: (body) => broker.publish('tasks', [{ id: randomBytes(8).toString('hex'), body }]),
     readEvents: (task) => store.tasks.readEvents(task, 0),
@@ -150,7 +174,9 @@ export async function startSystem(t: Test, options: SystemOptions = {}): Promise
   }
   t.teardown(async () => {
     await Promise.all(agents.map((agent) => agent.stop()))
+    endRuns(directory)
     await system.stopEngine()
+    await Promise.all(others.map((other) => other.stop()))
     await broker.close()
     await store.close()
     if (options.directory === undefined) rmSync(directory, { recursive: true, force: true })
