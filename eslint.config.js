@@ -7,7 +7,7 @@ export default tseslint.config(
   { ignores: ['**/dist/**', '**/generated/**', 'node_modules/**', '.test-build/**', '.tap/**', 'build/**', '.lichen/**'] },
   js.configs.recommended,
   {
-    files: ['packages/*/src/**/*.ts', 'test/**/*.ts', 'bench/**/*.ts'],
+    files: ['packages/*/src/**/*.ts', 'test/**/*.ts', 'bench/**/*.ts', 'chaos/**/*.ts', 'simulation/**/*.ts'],
     extends: [...tseslint.configs.recommended],
     languageOptions: { parserOptions: { projectService: true, tsconfigRootDir: import.meta.dirname } },
     rules: {
@@ -25,7 +25,7 @@ export default tseslint.config(
     },
   },
   {
-    files: ['test/**/*.ts', 'bench/**/*.ts'],
+    files: ['test/**/*.ts', 'bench/**/*.ts', 'chaos/**/*.ts', 'simulation/**/*.ts'],
     // tap's t.test() gives back a promise that tap itself awaits.
     rules: {
       // Answers of the REST API are read as they come: the assertions are their types.

@@ -1,5 +1,5 @@
 // The tests, all of them: `npm test [-- files…]`. Checks first (types of the tests, lint, catalog, generated code), then tap on everything that runs
-// without nodes, then the end-to-end runs on nspawn nodes, one after the other. The last line is `N passed, N failed`.
+// without nodes, then simulation, chaos runs and the end-to-end runs on nspawn nodes, one after the other. The last line is `N passed, N failed`.
 import { spawnSync } from 'node:child_process'
 import { existsSync, mkdirSync, readFileSync, readdirSync, rmSync, statSync, writeFileSync } from 'node:fs'
 import { join, relative, resolve } from 'node:path'
@@ -75,16 +75,23 @@ const files = wanted.length > 0 ? wanted : all
 if (wanted.length === 0) {
   step('types of the tests', 'npx', ['tsc', '-b'])
   step('types of the benchmarks', 'npx', ['tsc', '--noEmit', '-p', 'bench/tsconfig.json'])
+  step('types of the chaos run', 'npx', ['tsc', '--noEmit', '-p', 'chaos/tsconfig.json'])
   step('lint', 'npx', ['eslint', '.'])
   step('catalog', process.execPath, ['packages/catalog/dist/main.js', 'catalog'])
   step('generated code', process.execPath, ['scripts/generate.mjs', '--check'])
 }
 if (isCi || process.getuid?.() === 0) {
-  const install = spawnSync(process.execPath, ['scripts/install-rabbitmq.mjs'], { cwd: root, stdio: ['ignore', 'inherit', 'inherit'] })
-  if (install.status !== 0 && isCi) failed++
+  for (const script of ['scripts/install-rabbitmq.mjs', 'scripts/install-postgres.mjs']) {
+    const install = spawnSync(process.execPath, [script], { cwd: root, stdio: ['ignore', 'inherit', 'inherit'] })
+    if (install.status !== 0 && isCi) failed++
+  }
 }
 const isIn = (...folders) => (file) => folders.some((folder) => file.replace(/^\.\//, '').startsWith(`test/${folder}/`))
-tap('tests', files.filter((file) => !isIn('lab', 'e2e')(file)), 2, 240)
+tap('tests', files.filter((file) => !isIn('lab', 'e2e', 'chaos', 'simulation')(file)), 2, 240)
+// Alone: it keeps every core busy by itself.
+tap('simulation', files.filter(isIn('simulation')), 1, 900)
+// Alone: what it kills and restarts all the time needs the machine for itself, and its patience is counted in seconds.
+tap('chaos', files.filter(isIn('chaos')), 1, 600)
 tap('nodes', files.filter(isIn('lab')), 1, 600)
 tap('end-to-end', files.filter(isIn('e2e')), 1, 1500)
 console.log(`\n${passed} passed, ${failed} failed`)
