@@ -93,7 +93,7 @@ async function installThroughFaults(t: Test, cluster: Cluster): Promise<void> {
   t.ok(reader.reconnections >= 1, 'the live reader lost its connection with the server')
   t.same(reader.records.map(lineOf), whole.map(lineOf), 'the log that was read live is the log')
   t.ok(whole.length > 300, `the log has ${whole.length} lines`)
-  const settled = (action: RegExp) => whole.some((record) => action.test(record.action) && record.text.includes('what was interrupted is settled by its check'))
+  const settled = (action: RegExp) => whole.some((record) => action.test(record.action) && record.text.includes('interrupted before: settled by its check'))
   t.ok(settled(/packages@control$/), 'the installation that the agent was killed in was settled by its check')
   t.ok(settled(/^keystone\/schema@control$/), 'the schema that the node was rebooted in was settled by its check')
 }

@@ -175,7 +175,7 @@ export class AttemptRun {
 
   async #follow(command: Command, index: number, deadline: Deadline, beginning: Beginning, execution?: Execution): Promise<CommandEnd | undefined> {
     const place = `[${index + 1}/${this.#commands.length}]`
-    if (beginning !== 'resumed') this.#log.say(`=== ${place} ${command.name} (${command.kind})`)
+    if (beginning !== 'resumed') this.#log.say(`=== ${place} ${command.name} (${command.kind})${beginning === 'fresh' ? '' : ', interrupted before: settled by its check'}`)
     if (!this.isEffectless && beginning !== 'resumed' && beginning !== 'overdue') {
       this.#around.journal.begin(this.attempt, index, this.#around.bootId)
       if (!effectOf(command).mayBeginUnflushed) await this.#around.journal.flush()
