@@ -9,9 +9,9 @@ import type { PointResult } from './points.js'
 import type { System } from './system.js'
 
 /** What the API's process writes by itself or for a client; the rest is the engines'. */
-const ofApi: readonly string[] = ['store.create', 'store.deleteOutbox', 'store.putApiToken', 'store.appendAudit', 'broker.publish']
-/** Come by only when somebody changes nodes, gives secrets out or stops an engine politely: the pass on single servers has them (points.ts). */
-const elsewhere: readonly string[] = ['store.putJoinToken', 'store.deleteJoinToken', 'store.admitNode', 'store.setNode', 'store.deleteNode', 'store.removeEngine', 'store.putSecretsIfAbsent', 'store.putSecret']
+const ofApi: readonly string[] = ['store.create', 'store.deleteOutbox', 'store.appendAudit', 'broker.publish']
+/** Come by only at the first start, or when somebody changes nodes, gives secrets out or stops an engine politely: the pass on single servers has them (points.ts). */
+const elsewhere: readonly string[] = ['store.putJoinToken', 'store.deleteJoinToken', 'store.admitNode', 'store.setNode', 'store.deleteNode', 'store.removeEngine', 'store.putSecretsIfAbsent', 'store.putSecret', 'store.putApiToken']
 
 /** How long a point may take to come by, with plans being submitted all the time. */
 const patienceMs = 60_000

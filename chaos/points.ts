@@ -45,7 +45,7 @@ const sides = ['before', 'after'] as const
 /** Between engines alone: the pass on the scaled-out system has them (cluster-points.ts). */
 const isBetweenEngines = (write: string): boolean => write.startsWith('mailbox.')
 /** Happens at the beginning of a server, or takes its node away. */
-const needsOwnServer = (write: string): boolean => ['store.putSecretsIfAbsent', 'store.admitNode', 'store.deleteNode'].includes(write)
+const needsOwnServer = (write: string): boolean => ['store.putSecretsIfAbsent', 'store.putApiToken', 'store.registerEngine', 'store.admitNode', 'store.deleteNode'].includes(write)
 /** Happens when an engine takes over an order that is at its node already, so the server must die, too. */
 const needsTakeOver = (write: string): boolean => write === 'journal.epoch'
 

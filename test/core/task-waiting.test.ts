@@ -49,7 +49,7 @@ t.test('a node that is lost, cordoned, gone or busy is named', async (t) => {
 t.test('a task waits for an engine, then for its plan', async (t) => {
   const events = startTask(makeGraph([])).events
   const ofTask = (count: number) => waitingFor(buildTaskView(events.slice(0, count), null), null, nodes, 1_000)
-  t.match(ofTask(1), { reason: 'no engine has taken the task yet', owner: 'engine', until: 31_000 })
+  t.match(ofTask(1), { reason: 'no engine has taken the task yet', owner: 'engine', until: 16_000 })
   t.match(ofTask(2), { reason: 'the engine plans the task', owner: 'engine' })
 })
 

@@ -9,8 +9,8 @@ import { defaultTaskLimits, describeTime, type TaskLimits, taskEndOf } from './t
 import type { Waiting } from './task-view.js'
 import type { TrackedTask } from './tracked-task.js'
 
-// A lease ends 15 s after its engine and the sweeper of another one looks every few seconds: what the engine has to do is done within this, or something is wrong.
-const engineMs = 30_000
+// A lease ends 3 s after its engine and another one looks twice a second, then reads and plans: what an engine has to do is done within this, or something is wrong.
+const engineMs = 15_000
 
 interface Context {
   readonly task: TrackedTask
