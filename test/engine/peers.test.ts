@@ -1,6 +1,6 @@
 // Engines among themselves over a broker that loses what it likes: commands are repeated until the node answers, and presence follows the streams.
 import { openEmbeddedBroker, type Broker } from '@lichen/broker'
-import { type Clock, clockOf, nodeId, type NodeId } from '@lichen/core'
+import { type Clock, clockOf, LichenError, nodeId, type NodeId } from '@lichen/core'
 import type { AgentMessage, EngineMessage } from '@lichen/protocol'
 import type { Session } from '@lichen/engine'
 import t, { type Test } from 'tap'
@@ -123,4 +123,16 @@ t.test('the streams of an engine that is gone are gone with it', async (t) => {
   stream.send({ $case: 'resultAck', value: { key } })
   await eventually(t, 'nobody took the message', () => owner.peers.find(nodeId('n1')) === undefined)
   owner.peers.keepOnly(new Set(['owner']))
+})
+
+t.test('an engine that starts while the broker is away joins the others once it is back', async (t) => {
+  const broker = openEmbeddedBroker()
+  const gateway = await startSide(t, 'gateway', broker)
+  const session = makeSession('n1', 's1')
+  gateway.sessions.set(session.node, session)
+  let tries = 0
+  const away: Broker = { ...broker, openMailbox: (...input) => (++tries < 3 ? Promise.reject(new LichenError('BROKER_UNAVAILABLE', 'it is away')) : broker.openMailbox(...input)) }
+  const owner = await startSide(t, 'owner', away)
+  t.equal(tries, 1, 'the start waits for one attempt alone')
+  await eventually(t, 'the stream is known', () => owner.peers.find(nodeId('n1')))
 })

@@ -3,8 +3,8 @@
  * Invariants: (1) what one engine tells another leaves in order; (2) whoever cannot be reached by mailbox has no streams; (3) nothing is trusted to arrive: presence is
  * asked for again after a gap, and while the store knows of a stream that is not known here; commands are repeated (remote-stream.ts), reports are kept until they are answered (held-reports.ts).
  */
-import type { Broker, PeerMessage as MailboxMessage } from '@lichen/broker'
-import { type Clock, nodeId, type NodeId } from '@lichen/core'
+import type { Broker, Mailbox, PeerMessage as MailboxMessage } from '@lichen/broker'
+import { type Clock, LichenError, nodeId, type NodeId, type Timer } from '@lichen/core'
 import { type AgentMessage, type AttemptKey, decodePeerBatch, encodePeerBatch, type EngineMessage, type PeerMessage } from '@lichen/protocol'
 import type { EngineLog } from '../engine-log.js'
 import type { NodeStream } from '../gateway/node-stream.js'
@@ -53,6 +53,8 @@ export interface PeersParts {
 }
 
 const repeatMs = 1_000
+// As long as a sweep or two: nobody waits for it in particular.
+const openAgainMs = 1_000
 // Messages of one body: some 400 KiB of orders. A body is held in memory whole, and one that is much larger delays those behind it.
 const batchMessages = 200
 
@@ -61,10 +63,15 @@ interface Waiting {
   readonly done?: (isTaken: boolean) => void
 }
 
-/** Opens the mailbox and asks who is connected where. @throws BROKER_UNAVAILABLE, BROKER_MAILBOX_TAKEN */
+/**
+ * Opens the mailbox and asks who is connected where. While the broker is away the engine works by itself, and joins the others once it is back.
+ * @throws BROKER_MAILBOX_TAKEN
+ */
 export async function joinPeers({ engine, broker, sessions, listener, clock, log }: PeersParts): Promise<Peers> {
   const waiting = new Map<string, Waiting[]>()
   const presence = buildPresence({ clock, send: (to, stream, command) => tell(to, { $case: 'command', value: { nodeId: stream.node, sessionId: stream.sessionId, message: { message: command } } }) })
+  let mailbox: Mailbox | undefined
+  let opening: Timer | undefined
   let isStopped = false
   const sending = new Set<Promise<void>>()
   const everybody = '*'
@@ -92,7 +99,8 @@ export async function joinPeers({ engine, broker, sessions, listener, clock, log
     let isTaken = false
     try {
       const body = encodePeerBatch(batch.map(({ message }) => ({ message })))
-      if (to !== everybody) isTaken = await mailbox.send(to, body)
+      if (mailbox === undefined) isTaken = false
+      else if (to !== everybody) isTaken = await mailbox.send(to, body)
       else await mailbox.broadcast(body).then(() => (isTaken = true))
       if (!isTaken && to !== everybody) lose(to, 'it has no mailbox any more')
     } catch (error) {
@@ -162,9 +170,25 @@ export async function joinPeers({ engine, broker, sessions, listener, clock, log
     tell(everybody, { $case: 'presenceAsked', value: {} })
   }
 
-  // Nothing is told or received before it is open.
-  const mailbox = await broker.openMailbox(engine, receive, introduce)
-  introduce()
+  async function open(): Promise<void> {
+    mailbox = await broker.openMailbox(engine, receive, introduce)
+    if (isStopped) return mailbox.close()
+    introduce()
+  }
+
+  /** Tries until it is open. */
+  function openLater(error: unknown): void {
+    if (!(error instanceof LichenError) || error.entry.kind !== 'unavailable') throw error
+    log.warn({ err: error }, 'this engine cannot reach the others: the broker is away; trying again')
+    opening = clock.after(openAgainMs, () => {
+      open().catch((again: unknown) => {
+        if (again instanceof LichenError && again.entry.kind === 'unavailable') return openLater(again)
+        log.error({ err: again }, 'this engine cannot reach the others')
+      })
+    })
+  }
+
+  await open().catch(openLater)
   const repeating = clock.every(repeatMs, () => {
     for (const stream of presence.list()) stream.repeat()
   })
@@ -183,7 +207,8 @@ export async function joinPeers({ engine, broker, sessions, listener, clock, log
       for (const to of [...waiting.keys()]) leave(to)
       await Promise.all(sending)
       isStopped = true
-      await mailbox.close()
+      opening?.cancel()
+      await mailbox?.close()
     },
   }
 }
