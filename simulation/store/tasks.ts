@@ -105,10 +105,10 @@ export class TaskTables {
     return known && { id: taskId(known.task), requestDigest: known.requestDigest }
   }
 
-  list({ limit, before, project, deployment, state }: ListQuery): TaskSummary[] {
+  list({ limit, before, project, deployment, state, outcome }: ListQuery): TaskSummary[] {
     return [...this.#tasks.values()]
       .map((row) => row.summary)
-      .filter((row) => (before === undefined || row.id < before) && (project === undefined || row.project === project) && (deployment === undefined || row.deployment === deployment) && (state === undefined || row.state === state))
+      .filter((row) => (before === undefined || row.id < before) && (project === undefined || row.project === project) && (deployment === undefined || row.deployment === deployment) && (state === undefined || row.state === state) && (outcome === undefined || row.outcome === outcome))
       .sort((left, right) => (left.id < right.id ? 1 : -1))
       .slice(0, limit)
   }

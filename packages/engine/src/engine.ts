@@ -101,6 +101,8 @@ async function startParts(options: EngineOptions, undo: Undo[], stop: () => Prom
   undo.push(() => directory.stop())
   const findStream = (node: NodeStream['node']): NodeStream | undefined => sessions.find(node) ?? peers?.find(node)
   const roster = buildTaskRoster(options, { limits, metrics, directory, findStream, forward: async (...report) => (await peers?.forward(...report)) ?? false, roomMade: () => intake?.sweep() })
+  // For a start that fails below; else it is stopped before what it needs, and a second time does nothing.
+  undo.push(() => roster.stop())
   const logWriter = startLogWriter({ logs: store.logs, flushMs: limits.logFlushMs, clock, isOwn: (session, key) => roster.isOwn(session, key), log, metrics })
 
   /** Who was deleted loses its stream; who was cordoned or is back changes what can be sent. */

@@ -58,7 +58,7 @@ export async function listTasks(reader: Reader, query: Parameters<TaskStore['lis
   restrict('project =', query.project)
   restrict('deployment =', query.deployment)
   restrict('state =', query.state)
-  restrict('outcome = ?', query.outcome)
+  restrict('outcome =', query.outcome)
   const where = conditions.length > 0 ? `WHERE ${conditions.join(' AND ')}` : ''
   const rows = await reader.all<SummaryRow>(`SELECT ${summaryColumns} FROM tasks ${where} ORDER BY id DESC LIMIT $${values.length + 1}`, ...values, query.limit)
   return rows.map(decodeSummary)
