@@ -1,36 +1,17 @@
 /** Reading tasks: rows, documents, events. */
 import type { ActionGraph, RecordedEvent, TaskId } from '@lichen/core'
 import type { AppliedAction, TaskStore, TaskSummary } from '../ports/task-store.js'
+import { decodeSummary, decodeTask, type DocumentRow, summaryColumns, type SummaryRow } from '../rules/task-row.js'
 import type { Reader } from './reader.js'
 import type { Bindable } from './sessions.js'
 
-interface SummaryRow {
-  readonly id: TaskId
-  readonly kind: TaskSummary['kind']
-  readonly project: string
-  readonly deployment: string
-  readonly state: TaskSummary['state']
-  readonly outcome: TaskSummary['outcome']
-  readonly reason: string
-  readonly counts: string
-  readonly seq: number
-  readonly createdAt: number
-  readonly updatedAt: number
-}
-
-const summaryColumns = 'id, kind, project, deployment, state, outcome, reason, counts, seq, created_at AS "createdAt", updated_at AS "updatedAt"'
-
-const decodeSummary = (row: SummaryRow): TaskSummary => ({ ...row, counts: JSON.parse(row.counts) as Record<string, number> })
-
 /** The row with plan and graph; undefined when there is no such task. */
 export async function readTask(reader: Reader, task: TaskId): ReturnType<TaskStore['read']> {
-  const [row] = await reader.all<SummaryRow & { plan: string; graph: string | null }>(
+  const [row] = await reader.all<DocumentRow>(
     `SELECT ${summaryColumns}, plan, graph FROM tasks JOIN task_documents ON task = id WHERE id = $1`,
     task,
   )
-  if (row === undefined) return undefined
-  const { plan, graph, ...summary } = row
-  return { summary: decodeSummary(summary), plan, graph: graph === null ? null : (JSON.parse(graph) as ActionGraph) }
+  return decodeTask(row)
 }
 
 /** The row alone. */
