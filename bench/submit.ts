@@ -18,7 +18,6 @@ const warmUpS = 3
 export async function measureSubmit(system: System, prefix: string, perSecond: number, seconds: number): Promise<number[]> {
   const url = new URL('/v1/tasks', system.apiUrl)
   const agent = new Agent({ keepAlive: true, maxSockets: 64 })
-  const body = JSON.stringify({ kind: 'apply', plan: makePlan('submit', prefix, 'bench-note@^1', 1) })
   const samples: number[] = []
   const pending: Promise<void>[] = []
   const start = performance.now()
@@ -27,6 +26,8 @@ export async function measureSubmit(system: System, prefix: string, perSecond: n
     const wait = due - performance.now()
     if (wait > 1) await new Promise((resolve) => setTimeout(resolve, wait))
     // From when it was due, not from when it was sent: waiting behind a slow answer counts (coordinated omission).
+    // A deployment for each: tasks of one deployment would wait for each other.
+    const body = JSON.stringify({ kind: 'apply', plan: makePlan(`submit-${i}`, prefix, 'bench-note@^1', 1) })
     pending.push(post(url, agent, system.token, body).then((code) => {
       if (code !== 202) throw new Error(`POST /v1/tasks answered ${code}`)
       if (i >= perSecond * warmUpS) samples.push(performance.now() - due)

@@ -33,6 +33,7 @@ export const invariants = {
   15: 'When all tasks have ended no program runs on any node.',
   17: 'An attempt that is recorded as refused was not run.',
   16: 'An epoch of a task belongs to one process of one engine.',
+  18: 'Of the tasks of a deployment one at a time is at work, checks apart.',
 } as const
 
 export type InvariantNumber = keyof typeof invariants
@@ -55,6 +56,8 @@ export class Invariants {
   readonly #views = new Map<TaskId, TrackedTask>()
   readonly #epochs = new Map<TaskId, number>()
   readonly #holders = new Map<string, string>()
+  /** Tasks that were given to an engine since they were submitted, or tried again. */
+  readonly #begun = new Set<TaskId>()
   readonly #accepted = new Map<string, number>()
   /** Orders in force that came to a node, and how often it said that it has accepted them. */
   readonly #orders = new Map<string, { readonly epoch: number; readonly arrived: number; answered: number }>()
@@ -90,6 +93,7 @@ export class Invariants {
     if (holder !== instance) this.fail(16, `${lease.task} was given to ${instance} with epoch ${lease.epoch}, which ${holder} has`)
     this.#holders.set(name, instance)
     this.#epochs.set(lease.task, lease.epoch)
+    this.#checkTurn(lease.task)
   }
 
   appended(part: Append, recorded: readonly RecordedEvent[], row: TaskSummary): void {
@@ -100,6 +104,8 @@ export class Invariants {
     if (epoch !== null && epoch !== this.#epochs.get(task)) this.fail(9, `${task} took events of epoch ${epoch}; the newest is ${this.#epochs.get(task)}`)
     if (graph !== undefined) model.plan(graph)
     for (const one of recorded) {
+      if (one.event.type === 'actionSent' && view.kind !== 'check' && !this.#begun.has(task)) this.fail(18, `${task} sends ${one.event.action}, and it is not its turn`)
+      if (one.event.type === 'taskEnded') this.#begun.delete(task)
       this.#checkEvent(task, model, one)
       model.apply(one)
       this.#checkAfter(task, model, one)
@@ -112,6 +118,17 @@ export class Invariants {
     if (part.summary !== undefined) this.#compareRow(task, view, row)
   }
 
+  #checkTurn(task: TaskId): void {
+    const { tasks } = this.#deployment!.around.database
+    const { project, deployment, kind, state } = tasks.readSummary(task)!
+    if (kind === 'check' || state === 'cancelling') return
+    for (const other of this.#begun) {
+      const row = tasks.readSummary(other)
+      if (other !== task && row?.project === project && row.deployment === deployment) this.fail(18, `${task} was given to an engine while ${other} of the same deployment is at work`)
+    }
+    this.#begun.add(task)
+  }
+
   /** An effect happened on a node. */
   happened({ node, key, run, count }: LedgerEntry): void {
     if (key.startsWith('migrate:')) {
@@ -122,9 +139,7 @@ export class Invariants {
 
   /** Another program for the same effect runs on the node. */
   ranTwice(node: string, key: string, runs: readonly ProgramRun[]): void {
-    const tasks = new Set(runs.map((run) => this.#findTask(run)))
-    // Two tasks of one deployment at once are what somebody asked for; each of them keeps to this.
-    if (tasks.size < runs.length) this.fail(2, `two programs for ${key} run on ${node} at once: ${runs.map((run) => run.id).join(', ')}`)
+    this.fail(2, `two programs for ${key} run on ${node} at once: ${runs.map((run) => run.id).join(', ')}`)
   }
 
   /** A gateway sends this to a node. */
@@ -174,11 +189,11 @@ export class Invariants {
     for (const id of ids) {
       const action = id === null ? undefined : view.actions.get(id)
       if (action !== undefined && !['pending', 'sent', 'waitingRetry', 'unknown'].includes(action.state)) continue
-      const waiting = waitingFor(view, id, nodes, now, { ...defaultLimits, ...engineLimits.task })
+      const waiting = waitingFor(view, id, { nodes, now, limits: { ...defaultLimits, ...engineLimits.task }, behind: this.#taskBefore(task) })
       // While a task is being cancelled nobody is asked any more.
       if (waiting === null && action?.state === 'unknown' && view.state === 'cancelling') continue
       if (waiting === null) this.fail(12, `${task} ${id ?? 'as a whole'} (${action?.state ?? view.state}) waits and does not say for what`)
-      else if (waiting.reason === '' || !/^(engine|operator|node \S+)$/.test(waiting.owner)) this.fail(12, `${task} ${id ?? 'as a whole'} waits for ${JSON.stringify(waiting)}`)
+      else if (waiting.reason === '' || !/^(engine|operator|node \S+|task \S+)$/.test(waiting.owner)) this.fail(12, `${task} ${id ?? 'as a whole'} waits for ${JSON.stringify(waiting)}`)
     }
   }
 
@@ -272,13 +287,11 @@ export class Invariants {
     this.#checkCompleteness(task, next)
   }
 
-  #findTask(run: ProgramRun): TaskId | undefined {
-    for (const [task, model] of this.#models) {
-      for (const { action, attempt } of model.actions.values()) {
-        for (let number = 1; number <= attempt; number++) if (run.name.startsWith(runPrefix({ taskId: task, actionId: action.id, attempt: number }))) return task
-      }
-    }
-    return undefined
+  #taskBefore(task: TaskId): TaskId | undefined {
+    const { tasks } = this.#deployment!.around.database
+    const { project, deployment, kind } = tasks.readSummary(task)!
+    const front = kind === 'check' ? undefined : tasks.readFront(project, deployment)
+    return front === task ? undefined : front
   }
 
   #checkRefused(task: TaskId): void {

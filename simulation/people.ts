@@ -45,7 +45,7 @@ export class People {
 
   start(): void {
     const { scenario, around } = this.#deployment
-    scenario.tasks.forEach((task, index) => around.scheduler.at(task.atMs, this.#life, 'submit', () => void this.#submitWhenFree(task, index)))
+    scenario.tasks.forEach((task, index) => around.scheduler.at(task.atMs, this.#life, 'submit', () => this.#submitOne(task, index)))
     const look = (): void => {
       this.#lookAtTasks()
       this.#life.clock.after(scenario.personMs, look)
@@ -65,10 +65,7 @@ export class People {
     return row?.state === 'ended' && (retriesLeft === 0 || row.outcome === 'succeeded' || row.outcome === 'rejected')
   }
 
-  /** Two tasks of one deployment at a time are no sound wish: whoever wants a second one waits for the first. */
-  #submitWhenFree(task: SubmittedTask, index: number): void {
-    const isBusy = this.promised.some((one) => one.task.plan.metadata.name === task.plan.metadata.name && !(one.acceptedAt !== null && this.#isOver(one) && !this.#asking.has(`${one.id} retry`)))
-    if (isBusy) return void this.#life.clock.after(700, () => this.#submitWhenFree(task, index))
+  #submitOne(task: SubmittedTask, index: number): void {
     const one: Promised = { id: taskId(`t-${String(index + 1).padStart(4, '0')}`), task, acceptedAt: null, retriesLeft: task.retries }
     this.promised.push(one)
     this.#left -= 1

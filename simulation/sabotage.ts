@@ -41,6 +41,8 @@ export const sabotages = {
   outbox: { breaks: [6] },
   /** The store gives one lease to several engines. */
   lease: { breaks: [16] },
+  /** The store gives tasks of one deployment to engines at the same time. */
+  turns: { breaks: [18] },
   /** Checks see an effect that is not there. */
   'check says there': { breaks: [11] },
   /** Checks do not see an effect that is there. */
@@ -65,6 +67,9 @@ export function turnOff(deployment: Deployment, sabotage: Sabotage): void {
       return
     case 'dedup':
       for (const node of nodes) node.disk.weather.hides = /journal\.log$/
+      return
+    case 'turns':
+      tasks.sabotage.ignoresTurns = true
       return
     case 'outbox':
       tasks.sabotage.forgetsBells = true

@@ -7,6 +7,7 @@ import type { AppliedAction, Append, AppendAnswer, EngineIdentity, Lease, NewTas
 import { type AppendRows, decideAppends, type Head } from '../../packages/store/dist/rules/append-rules.js'
 import { buildBell } from '../../packages/store/dist/rules/bell.js'
 import { answerTaken, type Created, decideKeys, keyLifeMs, type KnownKey } from '../../packages/store/dist/rules/create-rules.js'
+import { turnless } from '../../packages/store/dist/rules/turn.js'
 
 interface TaskRow {
   summary: TaskSummary
@@ -37,15 +38,21 @@ export interface StoreSabotage {
   forgetsBells: boolean
   /** Whoever claims a task gets the lease that is out already. */
   sharesLeases: boolean
+  /** Tasks of one deployment run at the same time. */
+  ignoresTurns: boolean
 }
+
+const deploymentOf = ({ project, deployment }: { readonly project: string; readonly deployment: string }): string => JSON.stringify([project, deployment])
 
 /** See the file header. */
 export class TaskTables {
-  readonly sabotage: StoreSabotage = { ignoresEpochs: false, forgetsBells: false, sharesLeases: false }
+  readonly sabotage: StoreSabotage = { ignoresEpochs: false, forgetsBells: false, sharesLeases: false, ignoresTurns: false }
   readonly #tasks = new Map<string, TaskRow>()
   readonly #keys = new Map<string, KnownKey & { readonly createdAt: number }>()
   readonly #outbox = new Map<number, OutboxRow>()
   readonly #applied = new Map<string, { readonly project: string; readonly deployment: string; readonly applied: AppliedAction }>()
+  /** By deployment: the task that was taken last. */
+  readonly #turns = new Map<string, TaskId>()
   readonly #listener: CommitListener
   #lastOutbox = 0
 
@@ -119,9 +126,10 @@ export class TaskTables {
       this.#listener.claimed({ task, epoch: row.epoch, until: row.until }, engine, now)
       return { task, epoch: row.epoch, until: row.until }
     }
-    if (row === undefined || (row.owner !== null && row.owner !== engine.name && row.until > now)) return undefined
+    if (row === undefined || (row.owner !== null && row.owner !== engine.name && row.until > now) || !this.#isDue(row)) return undefined
     if (row.owner !== engine.name || row.instance !== engine.instance) row.epoch += 1
     Object.assign(row, { owner: engine.name, instance: engine.instance, until: now + ttlMs })
+    if (row.summary.kind !== turnless && row.summary.state !== 'cancelling') this.#turns.set(deploymentOf(row.summary), task)
     const lease = { task, epoch: row.epoch, until: row.until }
     this.#listener.claimed(lease, engine, now)
     return lease
@@ -163,11 +171,26 @@ export class TaskTables {
     return newest?.placement ?? undefined
   }
 
+  /** The rules of `rules/turn.ts`, which are SQL there. */
+  readFront(project: string, deployment: string): TaskId | undefined {
+    const holder = this.#tasks.get(this.#turns.get(deploymentOf({ project, deployment })) ?? '')
+    if (holder !== undefined && holder.summary.state !== 'ended') return holder.summary.id
+    let first: TaskId | undefined
+    for (const { summary } of this.#tasks.values()) {
+      if (summary.project === project && summary.deployment === deployment && summary.state !== 'ended' && summary.kind !== turnless && (first === undefined || summary.id < first)) first = summary.id
+    }
+    return first
+  }
+
+  #isDue({ summary }: TaskRow): boolean {
+    return this.sabotage.ignoresTurns || summary.kind === turnless || summary.state === 'cancelling' || this.readFront(summary.project, summary.deployment) === summary.id
+  }
+
   listUnowned(now: number, limit: number): TaskId[] {
     if (this.sabotage.forgetsBells) return []
     if (this.sabotage.sharesLeases) return [...this.#tasks.values()].filter((row) => row.summary.state !== 'ended').map((row) => row.summary.id)
     return [...this.#tasks.values()]
-      .filter((row) => row.summary.state !== 'ended' && row.until <= now)
+      .filter((row) => row.summary.state !== 'ended' && row.until <= now && this.#isDue(row))
       .sort((left, right) => left.until - right.until || (left.summary.id < right.summary.id ? -1 : 1))
       .slice(0, limit)
       .map((row) => row.summary.id)

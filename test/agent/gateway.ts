@@ -276,7 +276,7 @@ export class TestGateway {
 
 /** Parts of an order with defaults. */
 export function makeOrder(parts: Partial<OrderParts> & { commands: readonly Command[] }, nodeId = 'node-1'): OrderParts {
-  return { key: { taskId: 't-1', actionId: `a-${Math.random().toString(36).slice(2, 10)}`, attempt: 1 }, nodeId, epoch: 1, expiresAt: Date.now() + 60_000, timeoutMs: 60_000, mode: 'do', secrets: [], ...parts }
+  return { key: { taskId: 't-1', actionId: `a-${Math.random().toString(36).slice(2, 10)}`, attempt: 1 }, nodeId, deployment: 'default/site', epoch: 1, expiresAt: Date.now() + 60_000, timeoutMs: 60_000, mode: 'do', secrets: [], ...parts }
 }
 
 /** A command with defaults for its name and time limit. */

@@ -135,7 +135,7 @@ function runSeed(seed: number) {
   const problems: string[] = []
   let runs = 1
   for (let steps = 0; ; steps++) {
-    if (steps > 20_000) return { task, problems: [...problems, `the task did not end: ${JSON.stringify(waitingFor(task.view, null, new Map(), task.now, limits))}`] }
+    if (steps > 20_000) return { task, problems: [...problems, `the task did not end: ${JSON.stringify(waitingFor(task.view, null, { nodes: new Map(), now: task.now, limits }))}`] }
     if (task.view.state === 'ended' && (runs++ > 3 || random() < 0.3 || !tryAgain(task, random, nodes, runs))) return { task, problems }
     const reaches = Object.fromEntries(nodes.filter(() => random() < 0.2).map((node): [string, NodeReach] => [node, { state: pickFrom(random, ['lost', 'lost', 'cordoned']), since: task.now - below(random, 80_000) }]))
     const before = task.view.state
@@ -148,7 +148,7 @@ function runSeed(seed: number) {
     }
     if (before === 'paused' && task.view.state === 'paused') for (const { event } of task.events.slice(mark)) if (event.type === 'actionSkipped' || event.type === 'actionUnchanged') problems.push(`${event.type} while paused`)
     problems.push(...findProblems(task, limits), ...findSlipped(task))
-    if (steps % 7 === 0) for (const id of [...task.view.actions.keys(), ...task.view.gates.keys()]) if (waitingFor(task.view, id, new Map(), task.now)?.reason === '') problems.push(`${id} waits without a reason`)
+    if (steps % 7 === 0) for (const id of [...task.view.actions.keys(), ...task.view.gates.keys()]) if (waitingFor(task.view, id, { nodes: new Map(), now: task.now })?.reason === '') problems.push(`${id} waits without a reason`)
     if (task.view.state !== 'ended' && random() < 0.1) askSomething(task, random)
     if (random() < 0.8) endSomething(task, random)
     else task.now = Math.max(task.now + 1, nextWakeup(task.view, worldWhere(reaches), task.now, limits) ?? 0)

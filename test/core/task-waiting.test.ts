@@ -1,4 +1,4 @@
-import { actionId, type ActionId, buildTaskView, type NodeId, nodeId, type NodeRecord, summarizeTask, waitingFor } from '@lichen/core'
+import { actionId, type ActionId, buildTaskView, type NodeId, nodeId, type NodeRecord, summarizeTask, taskId, waitingFor } from '@lichen/core'
 import t from 'tap'
 import { allReady, makeAction, makeGate, makeGraph, makeLimits, startTask, type DrivenTask } from './task-fixture.js'
 
@@ -7,7 +7,7 @@ const makeNode = (id: string, change: Partial<NodeRecord> = {}): [NodeId, NodeRe
   { id: nodeId(id), labels: {}, state: 'ready', cordoned: false, agentVersion: 'x', joinedAt: 0, lastSeenAt: 900, facts: {} as NodeRecord['facts'], ...change },
 ]
 const nodes = new Map([makeNode('n1'), makeNode('n2')])
-const waits = (task: DrivenTask, action: string | null, registered: ReadonlyMap<NodeId, NodeRecord> = nodes, limits = makeLimits()) => waitingFor(task.view, action === null ? null : actionId(action), registered, task.now, limits)
+const waits = (task: DrivenTask, action: string | null, registered: ReadonlyMap<NodeId, NodeRecord> = nodes, limits = makeLimits()) => waitingFor(task.view, action === null ? null : actionId(action), { nodes: registered, now: task.now, limits })
 
 t.test('everything that waits says why, since when, until when, and who can help', async (t) => {
   const task = startTask(makeGraph([makeAction('a/i@n1', [], { retry: { attempts: 2, backoffMs: 5_000 } }), makeAction('b/i@n2', ['a/i@n1']), makeAction('c/i@n2', ['b/i@n2'])]))
@@ -48,7 +48,7 @@ t.test('a node that is lost, cordoned, gone or busy is named', async (t) => {
 
 t.test('a task waits for an engine, then for its plan', async (t) => {
   const events = startTask(makeGraph([])).events
-  const ofTask = (count: number) => waitingFor(buildTaskView(events.slice(0, count), null), null, nodes, 1_000)
+  const ofTask = (count: number) => waitingFor(buildTaskView(events.slice(0, count), null), null, { nodes, now: 1_000 })
   t.match(ofTask(1), { reason: 'no engine has taken the task yet', owner: 'engine', until: 16_000 })
   t.match(ofTask(2), { reason: 'the engine plans the task', owner: 'engine' })
 })
@@ -131,7 +131,7 @@ t.test('in a random state nothing that waits is without a reason', async (t) => 
     task.settle(allReady, makeLimits({ actionsPerNode: 2 }))
     for (const [id, action] of task.view.actions) {
       const isOpen = action.state === 'pending' || action.state === 'sent' || action.state === 'waitingRetry'
-      const waiting = waitingFor(task.view, id as ActionId, nodes, task.now)
+      const waiting = waitingFor(task.view, id as ActionId, { nodes, now: task.now })
       if (isOpen !== (waiting !== null) || waiting?.reason === '') t.fail(`${id} is ${action.state}: ${JSON.stringify(waiting)}`)
     }
     const live = [...task.view.actions.values()].filter((action) => action.state === 'sent')
@@ -140,4 +140,16 @@ t.test('in a random state nothing that waits is without a reason', async (t) => 
     task.now += 60
   }
   t.equal(task.view.state, 'ended')
+})
+
+t.test('a task whose turn it is not says behind which other one it waits, and so does each action that could begin', async (t) => {
+  const task = startTask(makeGraph([makeAction('a/i@n1'), makeAction('b/i@n1', ['a/i@n1'])]))
+  const wait = (id: string | null) => waitingFor(task.view, id === null ? null : actionId(id), { nodes, now: task.now, behind: taskId('t-7') })
+  t.match(wait(null), { reason: 'task t-7 of the same deployment comes first, and has not ended', owner: 'task t-7', until: null })
+  t.match(wait('a/i@n1'), { owner: 'task t-7' })
+  t.match(wait('b/i@n1'), { reason: /^comes after a\/i@n1; task t-7/, owner: 'task t-7' })
+  task.record({ type: 'pauseRequested', by: 'admin', reason: 'lunch' })
+  t.match(wait(null), { owner: 'operator' }, 'a paused one waits for a person first')
+  task.record({ type: 'cancelRequested', by: 'admin', reason: 'no' })
+  t.match(wait(null), { owner: 'engine' }, 'one that is being cancelled waits for nobody')
 })

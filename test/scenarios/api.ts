@@ -14,6 +14,8 @@ export interface TaskBody {
   readonly reason: string
   readonly counts: Readonly<Record<string, number>>
   readonly waitingFor: { readonly reason: string; readonly owner: string; readonly until: number | null } | null
+  readonly engine: string | null
+  readonly waiting: readonly { readonly action: string; readonly reason: string; readonly owner: string }[]
   readonly gates: readonly { readonly id: string; readonly state: string; readonly meaning: string; readonly approvedBy: string | null }[]
   readonly unknown: readonly { readonly action: string; readonly reason: string; readonly answers: readonly string[] }[]
 }

@@ -19,6 +19,9 @@ const makeTask = (id: string, more: Partial<NewTask> = {}): NewTask => ({
   ...more,
 })
 
+/** A task of a deployment of its own: it waits for no other. */
+const makeTaskApart = (id: string): NewTask => makeTask(id, { deployment: `of ${id}` })
+
 const engine = (name: string, instance = `${name}, first process`): EngineIdentity => ({ name, instance })
 
 const makeGraph = (more: Partial<ActionGraph> = {}): ActionGraph => ({
@@ -56,6 +59,7 @@ export function testStore(t: Test, make: MakeDatabase): void {
   t.test('idempotency keys', async (t) => testKeys(t, make))
   t.test('events', async (t) => testEvents(t, make))
   t.test('leases', async (t) => testLeases(t, make))
+  t.test('turns of the tasks of a deployment', async (t) => testTurns(t, make))
   t.test('outbox', async (t) => testOutbox(t, make))
   t.test('logs', async (t) => testLogs(t, make))
   t.test('what is applied', async (t) => testApplied(t, make))
@@ -360,7 +364,7 @@ function testLeases(t: Test, make: MakeDatabase): void {
   t.test('owners are told by name, also while their lease is expired; a free or unknown task has none', async (t) => {
     const { store } = await openFor(t, make)
     const [one, two, three, four] = ['t-1', 't-2', 't-3', 't-4'].map(taskId) as [TaskId, TaskId, TaskId, TaskId]
-    for (const id of [one, two, three]) await store.tasks.create(makeTask(id))
+    for (const id of [one, two, three]) await store.tasks.create(makeTaskApart(id))
     await store.tasks.claim(one, engine('engine-1'), now, 1_000)
     await store.tasks.claim(two, engine('engine-2'), now - 99_000, 1_000)
     await store.tasks.claim(three, engine('engine-1'), now, 1_000)
@@ -380,7 +384,7 @@ function testLeases(t: Test, make: MakeDatabase): void {
 
   t.test('renewing extends what is held, tells the newest number, and leaves out what was lost', async (t) => {
     const { store } = await openFor(t, make)
-    for (const id of ['t-1', 't-2', 't-3']) await store.tasks.create(makeTask(id))
+    for (const id of ['t-1', 't-2', 't-3']) await store.tasks.create(makeTaskApart(id))
     const [one, two, three] = ['t-1', 't-2', 't-3'].map(taskId) as [TaskId, TaskId, TaskId]
     await store.tasks.claim(one, engine('engine-1'), now, 1_000)
     await store.tasks.claim(two, engine('engine-1'), now, 1_000)
@@ -405,7 +409,7 @@ function testLeases(t: Test, make: MakeDatabase): void {
 
   t.test('unowned tasks are those not ended whose lease is free or expired', async (t) => {
     const { store } = await openFor(t, make)
-    for (const id of ['t-1', 't-2', 't-3', 't-4']) await store.tasks.create(makeTask(id))
+    for (const id of ['t-1', 't-2', 't-3', 't-4']) await store.tasks.create(makeTaskApart(id))
     await store.tasks.claim(taskId('t-1'), engine('engine-1'), now, 1_000)
     await store.tasks.claim(taskId('t-2'), engine('engine-1'), now, 9_000)
     await store.tasks.append([makeAppend(taskId('t-3'), 1, { summary: { state: 'ended', outcome: 'succeeded', reason: '', counts: {} } })])
@@ -414,6 +418,102 @@ function testLeases(t: Test, make: MakeDatabase): void {
     t.equal((await store.tasks.listUnowned(now + 1_000, 1)).length, 1)
     await store.tasks.append([makeAppend(taskId('t-3'), 2, { events: [{ type: 'retryRequested', by: 'operator' }], summary: { state: 'accepted', outcome: null, reason: '', counts: {} } })])
     t.ok((await store.tasks.listUnowned(now, 10)).includes(taskId('t-3')), 'a retried task is looked for again')
+  })
+}
+
+const ended: Partial<Append> = { summary: { state: 'ended', outcome: 'succeeded', reason: '', counts: {} } }
+const retried: Partial<Append> = { events: [{ type: 'retryRequested', by: 'operator' }], summary: { state: 'accepted', outcome: null, reason: '', counts: {} } }
+const cancelling: Partial<Append> = { summary: { state: 'cancelling', outcome: null, reason: '', counts: {} } }
+
+function testTurns(t: Test, make: MakeDatabase): void {
+  const [one, two, three] = ['t-1', 't-2', 't-3'].map(taskId) as [TaskId, TaskId, TaskId]
+  const openWith = async (t: Test, ...tasks: readonly NewTask[]) => {
+    const { store, database } = await openFor(t, make)
+    for (const task of tasks) await store.tasks.create(task)
+    const isTaken = async (task: TaskId, name = 'engine-1') => (await store.tasks.claim(task, engine(name), now, 1_000)) !== undefined
+    return { store, database, isTaken, front: () => store.tasks.readFront('demo', 'keystone') }
+  }
+
+  t.test('tasks of one deployment are taken one after the other, the oldest first, each when the one before has ended', async (t) => {
+    const { store, isTaken, front } = await openWith(t, makeTask('t-2'), makeTask('t-1'), makeTask('t-3'))
+    t.equal(await front(), one)
+    t.notOk(await isTaken(two), 'one is older, also while nobody has taken it')
+    t.same(await store.tasks.listUnowned(now, 9), [one], 'engines look for that one alone')
+    t.ok(await isTaken(one))
+    t.same(await store.tasks.listUnowned(now, 9), [])
+    t.notOk(await isTaken(two, 'engine-2'))
+    t.ok(await store.tasks.claim(one, engine('engine-2'), now + 1_000, 1_000), 'whoever takes over the task has its turn')
+    await store.tasks.release(one, engine('engine-2'))
+    t.notOk(await isTaken(two), 'nobody drives the first one: it has not ended')
+    await store.tasks.append([makeAppend(one, 1, ended)])
+    t.equal(await front(), two)
+    t.same(await store.tasks.listUnowned(now, 9), [two])
+    t.notOk(await isTaken(three))
+    t.ok(await isTaken(two))
+  })
+
+  t.test('one that is older and came later waits for the one that was taken', async (t) => {
+    const { store, isTaken, front } = await openWith(t, makeTask('t-2'))
+    t.ok(await isTaken(two))
+    await store.tasks.create(makeTask('t-1'))
+    t.equal(await front(), two)
+    t.notOk(await isTaken(one))
+    t.ok(await store.tasks.claim(two, engine('engine-2'), now + 1_000, 1_000), 'which can still be taken over')
+    await store.tasks.append([makeAppend(two, 1, ended)])
+    t.ok(await isTaken(one))
+  })
+
+  t.test('a task that is tried again waits for the one that was taken meanwhile', async (t) => {
+    const { store, isTaken } = await openWith(t, makeTask('t-1'), makeTask('t-2'))
+    t.ok(await isTaken(one))
+    await store.tasks.append([makeAppend(one, 1, ended)])
+    t.ok(await isTaken(two))
+    await store.tasks.append([makeAppend(one, 2, retried)])
+    t.notOk(await isTaken(one), 'also by the engine that drove it')
+    await store.tasks.append([makeAppend(two, 1, ended)])
+    t.ok(await isTaken(one))
+    await store.tasks.append([makeAppend(two, 2, retried)])
+    t.notOk(await isTaken(two))
+  })
+
+  t.test('checks, and tasks of other deployments and projects, wait for nobody; nobody waits for a check', async (t) => {
+    const { store, isTaken, front } = await openWith(t, makeTask('t-1', { kind: 'check' }), makeTask('t-2'), makeTask('t-3', { kind: 'check' }), makeTask('t-4', { deployment: 'nova' }), makeTask('t-5', { project: 'other' }))
+    t.equal(await front(), two)
+    t.same([...(await store.tasks.listUnowned(now, 9))].sort(), ['t-1', 't-2', 't-3', 't-4', 't-5'])
+    for (const id of ['t-3', 't-1', 't-2', 't-5', 't-4']) t.ok(await isTaken(taskId(id)), id)
+    t.equal(await front(), two, 'a check takes no turn')
+  })
+
+  t.test('one that is being cancelled is taken at once, to be ended, and takes no turn', async (t) => {
+    const { store, isTaken, front } = await openWith(t, makeTask('t-1'), makeTask('t-2'))
+    t.ok(await isTaken(one))
+    await store.tasks.append([makeAppend(two, 1, cancelling)])
+    t.same(await store.tasks.listUnowned(now, 9), [two])
+    t.ok(await isTaken(two))
+    t.equal(await front(), one)
+    t.ok(await store.tasks.claim(one, engine('engine-2'), now + 1_000, 1_000))
+  })
+
+  t.test('of fifty tasks of one deployment that many engines claim at once, in any order, one is taken', async (t) => {
+    const { store, database } = await openFor(t, make)
+    const other = await database.open()
+    t.teardown(() => other.close())
+    const ids = Array.from({ length: 50 }, (_, index) => taskId(`t-${String(index).padStart(2, '0')}`))
+    await Promise.all(ids.map((id) => store.tasks.create(makeTask(id))))
+    for (let round = 0; round < 5; round++) {
+      const leases = await Promise.all(ids.toReversed().map((id, index) => (index % 2 ? store : other).tasks.claim(id, engine(`engine-${index % 7}`), now + round, 60_000)))
+      const taken = leases.flatMap((lease) => lease?.task ?? [])
+      t.same(taken, [ids[round]])
+      await store.tasks.append([makeAppend(ids[round]!, 1, ended)])
+    }
+  })
+
+  t.test('nothing is at the front of a deployment without open tasks', async (t) => {
+    const { store, front } = await openWith(t)
+    t.equal(await front(), undefined)
+    await store.tasks.create(makeTask('t-1'))
+    await store.tasks.append([makeAppend(one, 1, ended)])
+    t.equal(await front(), undefined)
   })
 }
 

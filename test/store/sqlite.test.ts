@@ -153,14 +153,14 @@ t.test('a database of a newer version is not opened and not touched', async (t) 
   t.same(readFileSync(path), before)
 })
 
-t.test('a database of the version before is brought up to date, and a lease of that time is taken with a higher epoch', async (t) => {
+t.test('a database of the first version is brought up to date, and a lease of that time is taken with a higher epoch', async (t) => {
   const path = join(makeDirectory(t), 'lichen.db')
   const before = await openSqliteStore({ path })
   const engine = { name: 'engine-1', instance: '1' }
   await before.tasks.create(makeTask('t-1'))
   await before.tasks.claim(taskId('t-1'), engine, 0, 1_000)
   await before.close()
-  await runScript(path, `ALTER TABLE tasks DROP COLUMN lease_instance; ALTER TABLE nodes DROP COLUMN engine; DROP TABLE engines; DROP TABLE applied; DELETE FROM schema_migrations WHERE version = 2`)
+  await runScript(path, `ALTER TABLE tasks DROP COLUMN lease_instance; ALTER TABLE nodes DROP COLUMN engine; DROP TABLE engines; DROP TABLE applied; DROP TABLE turns; DROP INDEX tasks_open; DELETE FROM schema_migrations WHERE version > 1`)
   const store = await openFor(t, path)
   t.same([...(await store.tasks.renew(engine, [taskId('t-1')], 0, 1_000))], [])
   t.match(await store.tasks.claim(taskId('t-1'), engine, 0, 1_000), { epoch: 2 })

@@ -36,6 +36,8 @@ export const decodeCancel = (bytes: Uint8Array): Cancel => Cancel.decode(bytes)
 export interface OrderParts {
   readonly key: AttemptKey
   readonly nodeId: string
+  /** `project/deployment`. */
+  readonly deployment: string
   readonly epoch: number
   readonly expiresAt: number
   readonly timeoutMs: number
@@ -58,6 +60,7 @@ export function buildOrder(parts: OrderParts): Order {
   return {
     key: parts.key,
     nodeId: parts.nodeId,
+    deployment: parts.deployment,
     epoch: parts.epoch,
     expiresAt: parts.expiresAt,
     timeoutMs: parts.timeoutMs,

@@ -61,6 +61,8 @@ export class AttemptRun {
   readonly #log: AttemptLog
   /** It can change nothing on the node. */
   readonly isEffectless: boolean
+  /** What it is an attempt of, on this node: the same in every task of the deployment. */
+  readonly action: string
   /** The boot in which the command that an earlier run of the agent left began; undefined for those that begin now. */
   #begunBefore: string | undefined
   /** Programs started for the present command, those of earlier runs of the agent too. */
@@ -73,6 +75,7 @@ export class AttemptRun {
     this.#commands = commands
     this.#around = around
     this.isEffectless = isEffectless(order, commands)
+    this.action = `${order.deployment} ${attempt.key.actionId}`
     const masker = new Masker([...order.secrets, ...attempt.commands.flatMap((end) => Object.values(end.secretOutputs))])
     this.#log = new AttemptLog({ key: attempt.key, outbox: around.outbox, clock: around.clock, limits: around.logLimits, masker })
     this.deadline = new Deadline(around.clock)

@@ -127,8 +127,8 @@ export class Runner {
    * Whether another attempt of the same action runs, of this task or of one before it: its engine gave it up, and the node has it still. Two at once would do everything
    * twice; afterwards the check sees what it did.
    */
-  #isBehindAnother({ attempt: { key }, isEffectless }: AttemptRun): boolean {
-    return !isEffectless && [...this.#running.values()].some((other) => other.attempt.key.actionId === key.actionId && !other.isEffectless)
+  #isBehindAnother({ action, isEffectless }: AttemptRun): boolean {
+    return !isEffectless && [...this.#running.values()].some((other) => other.action === action && !other.isEffectless)
   }
 
   #start(run: AttemptRun, isResumed: boolean): void {

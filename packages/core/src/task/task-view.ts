@@ -76,7 +76,7 @@ export interface Waiting {
   readonly since: number
   /** Deadline of the wait, ms since the epoch; null when only a person can end it. */
   readonly until: number | null
-  /** Who can help: `engine`, `node <id>`, `operator`. */
+  /** Who can help: `engine`, `node <id>`, `task <id>`, `operator`. */
   readonly owner: string
 }
 
@@ -84,4 +84,4 @@ export interface Waiting {
 //   buildTaskView(events, graph) → TaskView            fold from nothing
 //   applyEvent(view, recorded, graph?) → TaskView      one step; @throws TASK_ILLEGAL_EVENT
 //   decide(view, world, now, limits) → Decision[]
-//   waitingFor(view, action, nodes, now) → Waiting | null
+//   waitingFor(view, action, surroundings) → Waiting | null

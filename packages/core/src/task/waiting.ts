@@ -1,5 +1,5 @@
 /** Why an action, a gate, or a task, is not further: in words, with a deadline and with who can help. */
-import type { ActionId, NodeId } from '../ids.js'
+import type { ActionId, NodeId, TaskId } from '../ids.js'
 import type { NodeRecord } from '../node/node.js'
 import { describeQuestions } from './conclusion.js'
 import { waitingSince } from './settle-decisions.js'
@@ -12,20 +12,29 @@ import type { TrackedTask } from './tracked-task.js'
 // A lease ends 3 s after its engine and another one looks twice a second, then reads and plans: what an engine has to do is done within this, or something is wrong.
 const engineMs = 15_000
 
-interface Context {
-  readonly task: TrackedTask
+/** What a task waits in. */
+export interface WaitingSurroundings {
+  /** The nodes as registered, by id. */
   readonly nodes: ReadonlyMap<NodeId, NodeRecord>
+  /** Ms since the epoch. */
   readonly now: number
+  /** Those of the engine; its defaults when left out. */
+  readonly limits?: TaskLimits
+  /** The task of the same deployment whose turn it is, when it is not this one's. */
+  readonly behind?: TaskId | undefined
+}
+
+interface Context extends WaitingSurroundings {
+  readonly task: TrackedTask
   readonly limits: TaskLimits
 }
 
 /**
  * Why the action, or the gate, of this id waits; for `null`, why the task as a whole does. Null when it waits for nothing: it has ended.
- * `nodes`: the nodes as registered, by id. `limits`: those of the engine.
  */
-export function waitingFor(task: TrackedTask, id: ActionId | null, nodes: ReadonlyMap<NodeId, NodeRecord>, now: number, limits: TaskLimits = defaultTaskLimits): Waiting | null {
+export function waitingFor(task: TrackedTask, id: ActionId | null, surroundings: WaitingSurroundings): Waiting | null {
   if (task.state === 'ended') return null
-  const context = { task, nodes, now, limits }
+  const context = { limits: defaultTaskLimits, ...surroundings, task }
   if (id === null) return waitOfTask(context)
   const vertex = task.index.byId.get(id) ?? task.index.gates.get(id)
   return vertex === undefined ? null : waitOfVertex(context, vertex)
@@ -40,18 +49,26 @@ function waitOfTask(context: Context): Waiting {
   const { task } = context
   const { deadlines, retries, readyLanes, waitingGates, unknown } = task.index
   if (task.state === 'paused') return waitForResume(context)
+  const turn = waitForOtherTask(context)
+  if (turn !== undefined) return turn
   if (task.graph === null) return byEngine(task.state === 'cancelling' ? task.reason : task.epoch === 0 ? 'no engine has taken the task yet' : 'the engine plans the task', task.runSince)
   const live = deadlines.peek() ?? retries.peek()
-  const turn = live ?? [...readyLanes].slice(0, 1).flatMap(({ queues }) => queues.flatMap(({ ready }) => ready.first(1)))[0]
+  const next = live ?? [...readyLanes].slice(0, 1).flatMap(({ queues }) => queues.flatMap(({ ready }) => ready.first(1)))[0]
   const questions = describeQuestions(task)
-  if (turn !== undefined) {
-    const waiting = waitOfAction(context, turn) ?? byEngine(task.reason, task.runSince)
+  if (next !== undefined) {
+    const waiting = waitOfAction(context, next) ?? byEngine(task.reason, task.runSince)
     return { ...waiting, reason: [waiting.reason, ...questions].join('; ') }
   }
   const question = [...waitingGates, ...unknown.first(1)][0]
   const waiting = question && waitOfVertex(context, question)
   if (waiting) return waitingGates.size + unknown.size === 1 ? waiting : { ...waiting, reason: `${questions.join('; ')}; first: ${waiting.reason}` }
   return byEngine('the engine settles what ended', task.runSince)
+}
+
+/** Undefined when it is this task's turn: nothing of it begins before, also not what is left of it after a retry. */
+function waitForOtherTask({ task, behind }: Context): Waiting | undefined {
+  if (behind === undefined || task.state === 'cancelling') return undefined
+  return { reason: `task ${behind} of the same deployment comes first, and has not ended`, since: task.runSince, until: null, owner: `task ${behind}` }
 }
 
 function waitForResume(context: Context): Waiting {
@@ -139,6 +156,8 @@ function waitForTurn(context: Context, vertex: Vertex): Waiting {
   const queuedMs = task.graph?.limits.queuedMs ?? null
   const until = queuedMs === null ? null : since + queuedMs
   if (task.state === 'paused') return waitForResume(context)
+  const turn = waitForOtherTask(context)
+  if (turn !== undefined) return turn
   const record = nodes.get(node)
   if (record === undefined) return { reason: `node ${node} is not registered any more`, since, until: until ?? since + limits.nodeWaitMs, owner: 'operator' }
   if (record.state === 'lost') {

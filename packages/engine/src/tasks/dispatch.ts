@@ -6,6 +6,8 @@ import type { ResolvedCommands } from './references.js'
 /** One attempt of one action. Times in ms since the epoch. */
 export interface AttemptToSend {
   readonly task: TaskId
+  /** `project/deployment`. */
+  readonly deployment: string
   readonly action: Action
   readonly attempt: number
   readonly timeoutMs: number
@@ -14,11 +16,12 @@ export interface AttemptToSend {
 }
 
 /** The signed order for this attempt. */
-export const buildOrderMessage = ({ task, action, attempt, timeoutMs, epoch, expiresAt }: AttemptToSend, commands: ResolvedCommands, signer: OrderSigner): SignedOrder =>
+export const buildOrderMessage = ({ task, deployment, action, attempt, timeoutMs, epoch, expiresAt }: AttemptToSend, commands: ResolvedCommands, signer: OrderSigner): SignedOrder =>
   buildSignedOrder(
     {
       key: { taskId: task, actionId: action.id, attempt },
       nodeId: action.node,
+      deployment,
       epoch,
       expiresAt,
       timeoutMs,

@@ -32,7 +32,7 @@ export interface IntendedOrder {
 
 export interface Outgoing {
   /** Sends the order if its node has a stream. */
-  send(order: IntendedOrder): void
+  send(view: TrackedTask, order: IntendedOrder): void
   /** Sends the orders that are out by the record and did not go out on the present stream of their node. `answered`: attempts whose result is here. */
   sendMissing(view: TrackedTask, answered: ReadonlySet<string>, resolve: (action: Action) => ReturnType<typeof resolveCommands>): void
   cancel(action: Action, attempt: number, reason: string): void
@@ -46,9 +46,10 @@ export function buildOutgoing({ task, epoch, signer, findStream, limits, log, me
   const cancelled = new Map<string, string>()
   const keyOf = (actionId: string, attempt: number): string => attemptKeyText({ taskId: task, actionId, attempt })
 
-  function send({ action, attempt, timeoutMs, expiresAt, commands }: IntendedOrder): void {
+  function send({ graph }: TrackedTask, { action, attempt, timeoutMs, expiresAt, commands }: IntendedOrder): void {
     const stream = findStream(action.node)
-    if (stream === undefined || !stream.send({ $case: 'order', value: buildOrderMessage({ task, action, attempt, timeoutMs, epoch, expiresAt }, commands, signer) })) return
+    const deployment = graph === null ? '' : `${graph.project}/${graph.deployment}`
+    if (stream === undefined || !stream.send({ $case: 'order', value: buildOrderMessage({ task, deployment, action, attempt, timeoutMs, epoch, expiresAt }, commands, signer) })) return
     ordered.set(keyOf(action.id, attempt), stream.id)
     metrics.ordersSent.inc()
     log.debug({ taskId: task, actionId: action.id, nodeId: action.node, attempt }, 'order sent')
@@ -65,7 +66,7 @@ export function buildOutgoing({ task, epoch, signer, findStream, limits, log, me
         if (stream === undefined || ordered.get(key) === stream.id || stream.running.has(key) || answered.has(key)) continue
         const commands = resolve(action)
         const timeoutMs = state.timeoutMs ?? action.timeoutMs
-        if (commands.ok) send({ action, attempt: state.attempt, timeoutMs, expiresAt: expiryOf(state.deadline ?? 0, timeoutMs, limits), commands: commands.value })
+        if (commands.ok) send(view, { action, attempt: state.attempt, timeoutMs, expiresAt: expiryOf(state.deadline ?? 0, timeoutMs, limits), commands: commands.value })
         else log.error({ taskId: task, actionId: action.id, reason: commands.failure.message }, 'an order cannot be sent again: a value is gone')
       }
     },

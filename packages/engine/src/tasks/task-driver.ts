@@ -6,7 +6,8 @@
  * 1. an order goes out only after its `actionSent` is durable, and a result is acknowledged only after its `actionEnded` is;
  * 2. one append is under way at most; while it is, the view is ahead of the store, and nobody acts on it;
  * 3. when an append did not go through, the view is folded again from the store: nothing is patched;
- * 4. after `stop`, or when another engine has the lease, nothing is sent and nothing recorded.
+ * 4. after `stop`, or when another engine has the lease, nothing is sent and nothing recorded;
+ * 5. it ends with the task: a task that is tried again is taken again, since the turn of its deployment may have passed to another one.
  */
 import { type Action, type ActionId, applyEvent, buildEngineResult, buildTaskView, type Clock, decide, type Decision, isAwaited, LichenError, nextWakeup, type NodeId, pauseFor, summarizeTask, type TaskEvent, type TaskId, type TaskLimits, type Timer, type TrackedTask, type World } from '@lichen/core'
 import { type AttemptKey, attemptKeyText, type OrderSigner } from '@lichen/protocol'
@@ -92,6 +93,8 @@ export function startTaskDriver(parts: TaskDriverParts): TaskDriver {
   /** What planning gave, until it is recorded. */
   let planned: Planned | undefined
   let durableSeq = 0
+  /** Since when the task is open: another moment means that it had ended in between. */
+  let runSince: number | undefined
   let mustLoad = true
   let mustRefresh = false
   let mustDispatch = true
@@ -210,6 +213,8 @@ export function startTaskDriver(parts: TaskDriverParts): TaskDriver {
     if (row === undefined) return lose('it is not in the store any more')
     // Planned between the two reads? Then the graph is older than the events, and the next try has both.
     const loaded = buildTaskView(events, row.graph)
+    if (runSince !== undefined && loaded.runSince !== runSince) return end()
+    runSince = loaded.runSince
     view = loaded
     durableSeq = loaded.seq
     if (loaded.graph !== null) secrets ??= await openTaskSecrets(store.secrets, sealer, { task, graph: loaded.graph, isNew: false })
@@ -220,8 +225,8 @@ export function startTaskDriver(parts: TaskDriverParts): TaskDriver {
     mustRefresh = false
     for (const recorded of await store.tasks.readEvents(task, durableSeq)) {
       if (view === undefined) return
-      // It comes with another graph, over which all events are folded again.
-      if (recorded.event.type === 'retryRequested' && recorded.event.graphDigest !== undefined) return void (mustLoad = true)
+      // The task had ended, which this driver did not get to know: it has to be taken again, when it is its turn.
+      if (recorded.event.type === 'retryRequested') return end()
       applyEvent(view, recorded)
       durableSeq = recorded.seq
       log.info({ taskId: task, event: recorded.event.type }, 'somebody else recorded an event of this task')
@@ -323,7 +328,7 @@ export function startTaskDriver(parts: TaskDriverParts): TaskDriver {
       report.acknowledge()
     }
     if (isStopped) return
-    for (const order of round.sends) outgoing.send(order)
+    if (view !== undefined) for (const order of round.sends) outgoing.send(view, order)
     if (round.sends.length > 0) metrics.dispatchSeconds.observe((clock.now() - round.at) / 1000)
     if (mustDispatch && view !== undefined) outgoing.sendMissing(view, answered, resolve)
     mustDispatch = false

@@ -121,6 +121,7 @@ export interface TaskStore {
   /**
    * Takes the lease if it is free, expired, or held under this engine's name; else undefined. The epoch is kept when this very instance has it already;
    * any other taking, also by a new process of the same name, gets a higher one.
+   * Undefined too while it is another task's turn (rules/turn.ts): of the tasks of one deployment, other than checks, one at a time is taken until it has ended, the oldest first.
    */
   claim(task: TaskId, engine: EngineIdentity, now: number, ttlMs: number): Promise<Lease | undefined>
   /** Extends the leases this instance still holds and gives back each of them with the highest seq of its task. What is missing in the answer was lost. `release` gives up. */
@@ -132,7 +133,9 @@ export interface TaskStore {
   readApplied(project: string, deployment: string): Promise<readonly AppliedAction[]>
   /** Placement of the newest planned apply task of this deployment: nodes chosen once stay chosen. Undefined when there is none. */
   readPlacement(project: string, deployment: string): Promise<ActionGraph['placement'] | undefined>
-  /** Tasks that have not ended and whose lease is free or expired: what a starting engine and the sweeper look for. */
+  /** The task of this deployment whose turn it is: the one that was taken and has not ended, or the oldest that waits. Checks have no turn. Undefined when there is none. */
+  readFront(project: string, deployment: string): Promise<TaskId | undefined>
+  /** Tasks that have not ended, whose turn it is and whose lease is free or expired: what a starting engine and the sweeper look for. */
   listUnowned(now: number, limit: number): Promise<readonly TaskId[]>
 }
 

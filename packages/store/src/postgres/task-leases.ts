@@ -2,8 +2,14 @@
 import type { TaskId } from '@lichen/core'
 import type { EngineIdentity, Lease } from '../ports/task-store.js'
 import { buildRounds, type Claim } from '../rules/claim-rounds.js'
+import { isDueSql, takesTurnSql } from '../rules/turn.js'
 import type { Session } from './sessions.js'
 import type { WriteKind } from './writer.js'
+
+// Who looks whose turn it is, and takes it, holds this lock until its commit: the next one sees the outcome. A statement of its own, because the one after it looks at the
+// database as it is once the lock is held. In the order of the locks, so that no two wait for each other.
+const lockTurnsSql = `
+  SELECT pg_advisory_xact_lock(deployment) FROM (SELECT DISTINCT hashtextextended(project || '/' || tasks.deployment, 7) AS deployment FROM tasks WHERE id = ANY($1::text[]) ORDER BY 1) AS deployments`
 
 // The rows are locked in the order of their ids; the conditions are looked at again on the rows as they are once they are locked. The epoch stays for the very instance that has the lease;
 // everybody else gets a higher one, also after a release.
@@ -16,22 +22,27 @@ const claimSql = `
     lease_instance = claim.instance,
     lease_until = claim.until
   FROM claim JOIN locked ON locked.id = claim.id
-  WHERE tasks.id = claim.id AND (tasks.lease_owner IS NULL OR tasks.lease_owner = claim.engine OR tasks.lease_until <= claim.now)
+  WHERE tasks.id = claim.id AND (tasks.lease_owner IS NULL OR tasks.lease_owner = claim.engine OR tasks.lease_until <= claim.now) AND ${isDueSql}
   RETURNING tasks.id, lease_epoch AS epoch`
 
-/** Claims of different tasks, in one statement: lease by task, for those that got it. */
+const turnSql = `
+  INSERT INTO turns (project, deployment, task) SELECT project, deployment, id FROM tasks WHERE id = ANY($1::text[]) AND ${takesTurnSql}
+  ON CONFLICT (project, deployment) DO UPDATE SET task = excluded.task WHERE turns.task <> excluded.task`
+
+/** Claims of different tasks, with their turns: epoch by task, for those that got the lease. */
 async function claimDistinct(session: Session, claims: readonly Claim[]): Promise<Map<string, number>> {
+  await session.all(lockTurnsSql, claims.map((claim) => claim.task))
   const rows = await session.all<{ id: string; epoch: number }>(
     claimSql,
     claims.map((claim) => claim.task), claims.map((claim) => claim.engine.name), claims.map((claim) => claim.engine.instance), claims.map((claim) => claim.now), claims.map((claim) => claim.until),
   )
+  if (rows.length > 0) await session.run(turnSql, rows.map((row) => row.id))
   return new Map(rows.map((row) => [row.id, row.epoch]))
 }
 
 /** Writes `TaskStore.claim`. */
 export const claimTasks: WriteKind<Claim, Lease | undefined> = {
   name: 'claiming a task',
-  isAtomic: true,
   weigh: () => 128,
   async apply(session, jobs) {
     const leases = new Map<Claim, Lease>()

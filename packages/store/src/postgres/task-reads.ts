@@ -2,6 +2,7 @@
 import type { ActionGraph, RecordedEvent, TaskId } from '@lichen/core'
 import type { AppliedAction, TaskStore, TaskSummary } from '../ports/task-store.js'
 import { decodeSummary, decodeTask, type DocumentRow, summaryColumns, type SummaryRow } from '../rules/task-row.js'
+import { frontSql, isDueSql } from '../rules/turn.js'
 import type { Reader } from './reader.js'
 import type { Bindable } from './sessions.js'
 
@@ -94,8 +95,14 @@ export async function readPlacement(reader: Reader, project: string, deployment:
   return row === undefined ? undefined : (JSON.parse(row.placement) as ActionGraph['placement'])
 }
 
-/** Tasks that have not ended and that nobody drives, longest abandoned first. */
+/** Tasks that have not ended, whose turn it is and that nobody drives, longest abandoned first. */
 export async function listUnowned(reader: Reader, now: number, limit: number): Promise<readonly TaskId[]> {
-  const rows = await reader.all<{ id: TaskId }>("SELECT id FROM tasks WHERE state <> 'ended' AND lease_until <= $1 ORDER BY lease_until, id LIMIT $2", now, limit)
+  const rows = await reader.all<{ id: TaskId }>(`SELECT id FROM tasks WHERE state <> 'ended' AND lease_until <= $1 AND ${isDueSql} ORDER BY lease_until, id LIMIT $2`, now, limit)
   return rows.map((row) => row.id)
+}
+
+/** The task of the deployment whose turn it is. */
+export async function readFront(reader: Reader, project: string, deployment: string): Promise<TaskId | undefined> {
+  const [row] = await reader.all<{ id: TaskId | null }>(`SELECT ${frontSql('given.project', 'given.deployment')} AS id FROM (SELECT $1::text AS project, $2::text AS deployment) AS given`, project, deployment)
+  return row?.id ?? undefined
 }

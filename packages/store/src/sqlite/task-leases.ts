@@ -2,6 +2,7 @@
 import type { TaskId } from '@lichen/core'
 import type { EngineIdentity, Lease } from '../ports/task-store.js'
 import { buildRounds, type Claim } from '../rules/claim-rounds.js'
+import { isDueSql, takesTurnSql } from '../rules/turn.js'
 import type { Connection } from './connection.js'
 import type { WriteKind } from './writer.js'
 
@@ -13,12 +14,17 @@ const claimSql = `
     lease_instance = claim.instance,
     lease_until = claim.until
   FROM (SELECT value ->> 0 AS id, value ->> 1 AS engine, value ->> 2 AS instance, value ->> 3 AS now, value ->> 4 AS until FROM json_each(?)) AS claim
-  WHERE tasks.id = claim.id AND (tasks.lease_owner IS NULL OR tasks.lease_owner = claim.engine OR tasks.lease_until <= claim.now)
+  WHERE tasks.id = claim.id AND (tasks.lease_owner IS NULL OR tasks.lease_owner = claim.engine OR tasks.lease_until <= claim.now) AND ${isDueSql}
   RETURNING id, lease_epoch AS epoch`
 
-/** Claims of different tasks, in one statement: lease by task, for those that got it. */
+const turnSql = `
+  INSERT INTO turns (project, deployment, task) SELECT project, deployment, id FROM tasks WHERE id IN (SELECT value FROM json_each(?)) AND ${takesTurnSql}
+  ON CONFLICT DO UPDATE SET task = excluded.task WHERE turns.task <> excluded.task`
+
+/** Claims of different tasks, with their turns: epoch by task, for those that got the lease. */
 async function claimDistinct(connection: Connection, claims: readonly Claim[]): Promise<Map<string, number>> {
   const rows = await connection.all<{ id: string; epoch: number }>(claimSql, JSON.stringify(claims.map((claim) => [claim.task, claim.engine.name, claim.engine.instance, claim.now, claim.until])))
+  if (rows.length > 0) await connection.run(turnSql, JSON.stringify(rows.map((row) => row.id)))
   return new Map(rows.map((row) => [row.id, row.epoch]))
 }
 

@@ -2,6 +2,7 @@
 import type { ActionGraph, RecordedEvent, TaskId } from '@lichen/core'
 import type { AppliedAction, TaskStore, TaskSummary } from '../ports/task-store.js'
 import { decodeSummary, decodeTask, type DocumentRow, summaryColumns, type SummaryRow } from '../rules/task-row.js'
+import { frontSql, isDueSql } from '../rules/turn.js'
 import type { Bindable, Connection } from './connection.js'
 
 /** The row with plan and graph; undefined when there is no such task. */
@@ -93,8 +94,14 @@ export async function readPlacement(reader: Connection, project: string, deploym
   return row === undefined ? undefined : (JSON.parse(row.placement) as ActionGraph['placement'])
 }
 
-/** Tasks that have not ended and that nobody drives, longest abandoned first. */
+/** Tasks that have not ended, whose turn it is and that nobody drives, longest abandoned first. */
 export async function listUnowned(reader: Connection, now: number, limit: number): Promise<readonly TaskId[]> {
-  const rows = await reader.all<{ id: TaskId }>("SELECT id FROM tasks WHERE state <> 'ended' AND lease_until <= ? ORDER BY lease_until, id LIMIT ?", now, limit)
+  const rows = await reader.all<{ id: TaskId }>(`SELECT id FROM tasks WHERE state <> 'ended' AND lease_until <= ? AND ${isDueSql} ORDER BY lease_until, id LIMIT ?`, now, limit)
   return rows.map((row) => row.id)
+}
+
+/** The task of the deployment whose turn it is. */
+export async function readFront(reader: Connection, project: string, deployment: string): Promise<TaskId | undefined> {
+  const [row] = await reader.all<{ id: TaskId | null }>(`SELECT ${frontSql('given.project', 'given.deployment')} AS id FROM (SELECT ? AS project, ? AS deployment) AS given`, project, deployment)
+  return row?.id ?? undefined
 }

@@ -1,5 +1,5 @@
 import { Type, type Static } from '@sinclair/typebox'
-import { taskId, waitingFor, type ActionState, type NodeId, type NodeRecord, type TrackedTask } from '@lichen/core'
+import { taskId, waitingFor, type ActionState, type TrackedTask, type WaitingSurroundings } from '@lichen/core'
 import type { Api } from '../../schema/type-provider.js'
 import type { Context } from '../../context.js'
 import { problemAnswers } from '../../problem/problem-document.js'
@@ -7,6 +7,7 @@ import { Choice, Flag, Named, NameText, NodeIdText, readFlag, TaskParams } from 
 import { linkNext, pageQuery, PageSchema } from '../../schema/page.js'
 import { answersOf } from './person-needed.js'
 import { actionStates, ActionSchema } from './task-schemas.js'
+import { findTaskBefore } from './task-before.js'
 import { unknownTask } from './unknown-task.js'
 
 const Query = Type.Object(
@@ -23,7 +24,7 @@ const Query = Type.Object(
 type Filter = Omit<Static<typeof Query>, 'limit' | 'after'>
 
 /** Registers GET /v1/tasks/{id}/actions. */
-export function registerListActions(app: Api, { views, nodes, now }: Context): void {
+export function registerListActions(app: Api, { store, views, nodes, now }: Context): void {
   app.get(
     '/tasks/:id/actions',
     {
@@ -39,13 +40,15 @@ export function registerListActions(app: Api, { views, nodes, now }: Context): v
     },
     async (request, reply) => {
       const records = new Map((await nodes.readRecent()).map((node) => [node.id, node]))
-      const reading = await views.read(taskId(request.params.id))
-      if (reading === undefined) throw unknownTask(request.params.id)
+      const id = taskId(request.params.id)
+      const reading = await views.read(id)
+      if (reading === undefined) throw unknownTask(id)
+      const surroundings = { nodes: records, now: now(), behind: await findTaskBefore(store, id, reading) }
       const { limit, after, ...filter } = request.query
       const { items, hasMore } = selectActions(reading.view, filter, after, limit)
       const last = items.at(-1)
       return {
-        items: items.map((vertex) => describeAction(reading.view, vertex, records, now())),
+        items: items.map((vertex) => describeAction(reading.view, vertex, surroundings)),
         next: linkNext(request, reply, hasMore && last !== undefined ? last.action.id : null),
       }
     },
@@ -77,13 +80,13 @@ function isWanted({ action, view }: Vertex, filter: Filter): boolean {
   )
 }
 
-function describeAction(task: TrackedTask, { action, view }: Vertex, nodes: ReadonlyMap<NodeId, NodeRecord>, at: number): Static<typeof ActionSchema> {
+function describeAction(task: TrackedTask, { action, view }: Vertex, surroundings: WaitingSurroundings): Static<typeof ActionSchema> {
   return {
     id: action.id, component: action.component, name: action.name, node: action.node, group: action.group, mode: action.mode,
     state: view.state, isUnchanged: view.isUnchanged, unchangedSince: view.isUnchanged ? (action.unchanged?.since ?? null) : null,
     attempt: view.attempt, begunAt: view.begunAt, sentAt: view.sentAt, deadline: view.deadline, notBefore: view.notBefore, endedAt: view.endedAt, reason: view.reason,
     answers: answersOf(task, view), after: [...action.after], timeoutMs: action.timeoutMs, limitMs: action.limitMs,
-    waitingFor: waitingFor(task, action.id, nodes, at),
+    waitingFor: waitingFor(task, action.id, surroundings),
     result: view.result as Static<typeof ActionSchema>['result'],
   }
 }

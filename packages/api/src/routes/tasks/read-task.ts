@@ -1,5 +1,5 @@
 import type { Static } from '@sinclair/typebox'
-import { taskId, waitingFor, type NodeId, type NodeRecord, type TaskId } from '@lichen/core'
+import { taskId, waitingFor, type TaskId, type WaitingSurroundings } from '@lichen/core'
 import type { Api } from '../../schema/type-provider.js'
 import type { Context } from '../../context.js'
 import { problemAnswers } from '../../problem/problem-document.js'
@@ -7,6 +7,7 @@ import { Named, TaskParams } from '../../schema/fields.js'
 import type { TaskReading } from '../../tail/task-views.js'
 import { countGates, listGates, listUnknown } from './person-needed.js'
 import { TaskDetailSchema } from './task-schemas.js'
+import { findTaskBefore } from './task-before.js'
 import { unknownTask } from './unknown-task.js'
 
 // What a person looks at before asking for the list of actions.
@@ -31,18 +32,17 @@ export function registerReadTask(app: Api, { store, views, nodes, now }: Context
       const [records, owners] = await Promise.all([nodes.readRecent(), store.tasks.readOwners([id])])
       const reading = await views.read(id)
       if (reading === undefined) throw unknownTask(id)
-      return describeTask(id, reading, { nodes: new Map(records.map((node) => [node.id, node])), engine: owners.get(id) ?? null, at: now() })
+      const behind = await findTaskBefore(store, id, reading)
+      return describeTask(id, reading, { nodes: new Map(records.map((node) => [node.id, node])), now: now(), behind, engine: owners.get(id) ?? null })
     },
   )
 }
 
-interface Surroundings {
-  readonly nodes: ReadonlyMap<NodeId, NodeRecord>
+interface Surroundings extends WaitingSurroundings {
   readonly engine: string | null
-  readonly at: number
 }
 
-function describeTask(id: TaskId, { view, accepted, startedAt, updatedAt }: TaskReading, { nodes, engine, at }: Surroundings): Static<typeof TaskDetailSchema> {
+function describeTask(id: TaskId, { view, accepted, startedAt, updatedAt }: TaskReading, { engine, ...surroundings }: Surroundings): Static<typeof TaskDetailSchema> {
   const counts = Object.fromEntries(Object.entries(view.counts).filter(([, count]) => count > 0))
   return {
     id, kind: view.kind, project: accepted.project, deployment: accepted.deployment, state: view.state, outcome: view.outcome, reason: view.reason, counts, seq: view.seq,
@@ -50,15 +50,15 @@ function describeTask(id: TaskId, { view, accepted, startedAt, updatedAt }: Task
     by: accepted.by, planDigest: accepted.planDigest, previewDigest: view.previewDigest, graphDigest: view.graph?.digest ?? null, actionCount: view.actions.size, unchanged: view.unchanged,
     gates: listGates(view), gateCounts: countGates(view), unknown: listUnknown(view),
     failure: view.failure, problems: [...view.problems],
-    waitingFor: waitingFor(view, null, nodes, at),
-    waiting: view.state === 'ended' ? [] : listWaiting(view, nodes, at),
+    waitingFor: waitingFor(view, null, surroundings),
+    waiting: view.state === 'ended' ? [] : listWaiting(view, surroundings),
     waitingCount: view.counts.pending + view.counts.sent + view.counts.waitingRetry,
-    timing: { acceptedAt: view.acceptedAt, startedAt, endedAt: view.endedAt, durationMs: Math.max(0, (view.endedAt ?? at) - view.acceptedAt) },
+    timing: { acceptedAt: view.acceptedAt, startedAt, endedAt: view.endedAt, durationMs: Math.max(0, (view.endedAt ?? surroundings.now) - view.acceptedAt) },
   }
 }
 
 /** Actions that wait, those at work first, then those whose turn it is, then those that come after others; each in the order of the graph. */
-function listWaiting(view: TaskReading['view'], nodes: ReadonlyMap<NodeId, NodeRecord>, at: number): Static<typeof TaskDetailSchema>['waiting'] {
+function listWaiting(view: TaskReading['view'], surroundings: WaitingSurroundings): Static<typeof TaskDetailSchema>['waiting'] {
   const ranks: TaskReading['view']['index']['vertices'][number][][] = [[], [], []]
   for (const vertex of view.index.vertices) {
     const { state } = vertex.view
@@ -70,7 +70,7 @@ function listWaiting(view: TaskReading['view'], nodes: ReadonlyMap<NodeId, NodeR
     .flat()
     .slice(0, waitingShown)
     .flatMap(({ view: action }) => {
-      const waiting = waitingFor(view, action.id, nodes, at)
+      const waiting = waitingFor(view, action.id, surroundings)
       return waiting === null ? [] : [{ action: action.id, node: action.node, state: action.state, ...waiting }]
     })
 }

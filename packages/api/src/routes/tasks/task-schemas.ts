@@ -45,7 +45,7 @@ export const WaitingSchema = Type.Object(
     reason: Type.String({ description: 'Why it waits, in words.' }),
     since: Time('Since when.'),
     until: OrNull(Type.Integer(), 'When the wait ends by itself, milliseconds since the epoch; null when only a person can end it.'),
-    owner: Type.String({ description: 'Who can help: `engine`, `operator`, `node <id>`.', examples: ['operator'] }),
+    owner: Type.String({ description: 'Who can help: `engine`, `operator`, `node <id>`, `task <id>`.', examples: ['operator'] }),
   },
   { description: 'What it waits for.' },
 )

@@ -213,6 +213,8 @@ export interface Order {
   commandsDigest: Buffer;
   /** Values to mask in everything that leaves the node. */
   secrets: string[];
+  /** Project and deployment, as project/deployment: actions of two deployments may have the same id. */
+  deployment: string;
 }
 
 /** `signature` as in SignedOrder, over "lichen.cancel.v1\n" followed by `cancel`, an encoded Cancel. */
@@ -1619,6 +1621,7 @@ function createBaseOrder(): Order {
     commands: Buffer.alloc(0),
     commandsDigest: Buffer.alloc(0),
     secrets: [],
+    deployment: "",
   };
 }
 
@@ -1650,6 +1653,9 @@ export const Order: MessageFns<Order> = {
     }
     for (const v of message.secrets) {
       writer.uint32(74).string(v!);
+    }
+    if (message.deployment !== "") {
+      writer.uint32(82).string(message.deployment);
     }
     return writer;
   },
@@ -1737,6 +1743,14 @@ export const Order: MessageFns<Order> = {
             }
 
             message.secrets.push(reader.string());
+            continue;
+          }
+          case 10: {
+            if (tag !== 82) {
+              break;
+            }
+
+            message.deployment = reader.string();
             continue;
           }
         }
