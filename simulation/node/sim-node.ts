@@ -1,7 +1,7 @@
 /** One simulated node: its machine, disk and programs, which outlive the agents on it, and the agent that runs now. */
 import { type Agent, type Identity, startAgentWith } from '@lichen/agent'
 import { type Facts, type NodeId, nodeId } from '@lichen/core'
-import { decodeCancel, decodeOrder, encodeCancel, encodeOrder, type EngineMessage } from '@lichen/protocol'
+import { decodeCancel, decodeOrder, encodeCancel, encodeOrder, orderDigest, type EngineMessage } from '@lichen/protocol'
 import { type Life, Machine } from '../machine.js'
 import { buildRandom, type Random } from '../random.js'
 import type { Surroundings } from '../surroundings.js'
@@ -160,5 +160,6 @@ export class SimNode {
 function raiseEpoch({ message }: EngineMessage): EngineMessage {
   if (message?.$case === 'cancel') return { message: { $case: 'cancel', value: { ...message.value, cancel: encodeCancel({ ...decodeCancel(message.value.cancel), epoch: 1_000_000 }) } } }
   if (message?.$case !== 'order') return { message }
-  return { message: { $case: 'order', value: { ...message.value, order: encodeOrder({ ...decodeOrder(message.value.order), epoch: 1_000_000 }) } } }
+  const order = encodeOrder({ ...decodeOrder(message.value.order), epoch: 1_000_000 })
+  return { message: { $case: 'order', value: { ...message.value, order, batch: orderDigest(order) } } }
 }

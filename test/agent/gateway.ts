@@ -6,7 +6,7 @@ import * as x509 from '@peculiar/x509'
 import { experimental, Metadata, Server, type ServerDuplexStream, status } from '@grpc/grpc-js'
 import { type AttemptResult, type Command, encodeJoinToken } from '@lichen/core'
 import {
-  type AgentMessage, AgentGatewayService, type AttemptKey, attemptKeyText, buildOrder, buildSignedCancel, buildSignedOrder, decodeResult, type EngineMessage,
+  type AgentMessage, AgentGatewayService, type AttemptKey, attemptKeyText, buildOrder, buildSignedCancel, buildSignedOrders, decodeResult, type EngineMessage,
   type Hello, type JoinRequest, type OrderParts, type OrderSigner, type SignedOrder,
 } from '@lichen/protocol'
 
@@ -140,7 +140,7 @@ export class TestGateway {
   /** Sends a signed order; anything in `parts` replaces a default, `change` is applied after signing. */
   order(parts: Partial<OrderParts> & { commands: readonly Command[] }, change: (signed: SignedOrder) => SignedOrder = (signed) => signed): AttemptKey {
     const order = makeOrder(parts, this.hellos.length > 0 ? this.nodeId : 'node-1')
-    this.send({ $case: 'order', value: change(buildSignedOrder(buildOrder(order), this.signer)) })
+    this.send({ $case: 'order', value: change(buildSignedOrders([buildOrder(order)], this.signer)[0]!) })
     return order.key
   }
 

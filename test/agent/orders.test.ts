@@ -2,7 +2,7 @@ import { generateKeyPairSync, sign } from 'node:crypto'
 import { existsSync } from 'node:fs'
 import { join } from 'node:path'
 import t from 'tap'
-import { buildOrder, buildSignedCancel, buildSignedOrder, type SignedOrder } from '@lichen/protocol'
+import { buildOrder, buildSignedCancel, buildSignedOrders, orderDigest, type SignedOrder } from '@lichen/protocol'
 import { eventually } from '../eventually.js'
 import { startGateway, startTestAgent } from './agent.js'
 import { makeCommand, makeOrder } from './gateway.js'
@@ -17,18 +17,22 @@ t.test('nothing runs that is not signed for this node, in force and readable', a
   const cases: [string, string, () => unknown][] = [
     ['no signature', 'ORDER_UNSIGNED', () => gateway.order({ commands }, (signed) => ({ ...signed, signature: Buffer.alloc(0) }))],
     ['a key the node does not know', 'ORDER_UNSIGNED', () => gateway.order({ commands }, (signed) => ({ ...signed, keyId: 'key-9' }))],
-    ['a stranger’s key under a known id', 'ORDER_UNSIGNED', () => gateway.send({ $case: 'order', value: buildSignedOrder(buildOrder(makeOrder({ commands })), { keyId: 'key-1', sign: (bytes) => sign(null, bytes, stranger.privateKey) }) })],
+    ['a stranger’s key under a known id', 'ORDER_UNSIGNED', () => gateway.send({ $case: 'order', value: buildSignedOrders([buildOrder(makeOrder({ commands }))], { keyId: 'key-1', sign: (bytes) => sign(null, bytes, stranger.privateKey) })[0]! })],
     ['an altered order', 'ORDER_UNSIGNED', () => gateway.order({ commands, secrets: ['abcd'] }, (signed): SignedOrder => ({ ...signed, order: flip(signed.order) }))],
     ['a signed cancel passed off as an order', 'ORDER_UNSIGNED', () => {
       const { cancel, keyId, signature } = buildSignedCancel({ key: { taskId: 't-1', actionId: 'a', attempt: 1 }, nodeId: 'node-1', epoch: 1, reason: '' }, gateway.signer)
-      gateway.send({ $case: 'order', value: { order: cancel, keyId, signature } })
+      gateway.send({ $case: 'order', value: { order: cancel, keyId, signature, batch: cancel } })
     }],
+    ['an altered order whose digest was put into the batch', 'ORDER_UNSIGNED', () => gateway.order({ commands, secrets: ['abcd'] }, (signed): SignedOrder => ({ ...signed, order: flip(signed.order), batch: Buffer.concat([signed.batch, orderDigest(flip(signed.order))]) }))],
+    ['an order that is not of its batch', 'ORDER_UNSIGNED', () => gateway.order({ commands }, (signed): SignedOrder => ({ ...buildSignedOrders([buildOrder(makeOrder({ commands }))], gateway.signer)[0]!, order: signed.order }))],
+    ['a batch that is cut', 'ORDER_UNSIGNED', () => gateway.order({ commands }, (signed): SignedOrder => ({ ...signed, batch: signed.batch.subarray(1) }))],
+    ['an order without a batch', 'ORDER_UNSIGNED', () => gateway.order({ commands }, (signed): SignedOrder => ({ ...signed, batch: Buffer.alloc(0) }))],
     ['another node’s order', 'ORDER_UNSIGNED', () => gateway.order({ commands, nodeId: 'node-2' })],
     ['an expired order', 'ORDER_EXPIRED', () => gateway.order({ commands, expiresAt: Date.now() - 1 })],
-    ['commands with another digest', 'ORDER_MALFORMED', () => gateway.send({ $case: 'order', value: buildSignedOrder({ ...buildOrder(makeOrder({ commands })), commandsDigest: Buffer.alloc(32) }, gateway.signer) })],
+    ['commands with another digest', 'ORDER_MALFORMED', () => gateway.send({ $case: 'order', value: buildSignedOrders([{ ...buildOrder(makeOrder({ commands })), commandsDigest: Buffer.alloc(32) }], gateway.signer)[0]! })],
     ['an unknown command kind', 'ORDER_MALFORMED', () => gateway.order({ commands: [{ name: 'x', kind: 'teleport', timeoutMs: 1, spec: {} } as never] })],
     ['a field the kind does not have', 'ORDER_MALFORMED', () => gateway.order({ commands: [makeCommand('file', { path, content: '', colour: 'red' } as never)] })],
-    ['bytes that are no order', 'ORDER_MALFORMED', () => gateway.send({ $case: 'order', value: { order: Buffer.from('garbage'), keyId: 'key-1', signature: Buffer.alloc(64) } })],
+    ['bytes that are no order', 'ORDER_MALFORMED', () => gateway.send({ $case: 'order', value: { order: Buffer.from('garbage'), keyId: 'key-1', signature: Buffer.alloc(64), batch: orderDigest(Buffer.from('garbage')) } })],
   ]
   for (const [title, code, send] of cases) {
     const before = gateway.refused.length
@@ -40,6 +44,23 @@ t.test('nothing runs that is not signed for this node, in force and readable', a
   t.notOk(existsSync(path))
   t.same(gateway.results, [])
   t.same(gateway.accepted, [])
+})
+
+t.test('one signature stands for all orders of a batch, whichever of them a node gets, and for none beside', async (t) => {
+  const gateway = await startGateway(t)
+  await startTestAgent(t, gateway)
+  const orders = Array.from({ length: 40 }, (_, index) => makeOrder({ commands: [makeCommand('note', { text: 'x' })], ...(index % 4 === 3 ? { nodeId: 'node-2' } : {}) }))
+  const signed = buildSignedOrders(orders.map(buildOrder), gateway.signer)
+  t.equal(new Set(signed.map(({ signature }) => signature)).size, 3, 'of sixteen at most')
+  const mine = signed.filter((_, index) => index % 4 !== 3)
+  // A forged one between them must not profit from the one before, which was verified.
+  const forged = { ...mine[5]!, order: mine[29]!.order }
+  for (const value of [...mine.slice(0, 5), forged, ...mine.slice(5, 10)]) gateway.send({ $case: 'order', value })
+  await eventually(t, 'ten results', () => gateway.results.length === 10)
+  t.match(gateway.refused, [{ code: 'ORDER_UNSIGNED' }])
+  gateway.send({ $case: 'order', value: signed[3]! })
+  await eventually(t, 'the order of another node is refused', () => gateway.refused.length === 2)
+  t.match(gateway.refused[1], { code: 'ORDER_UNSIGNED', message: /node-2/ })
 })
 
 t.test('an order or a cancel with a lower epoch than the node has seen for the task is refused, also after a restart', async (t) => {

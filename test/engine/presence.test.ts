@@ -1,6 +1,6 @@
 import t from 'tap'
 import { type Clock, nodeId } from '@lichen/core'
-import { buildOrder, buildSignedOrder, type EngineMessage, type StreamOpened } from '@lichen/protocol'
+import { buildOrder, buildSignedOrders, type EngineMessage, type StreamOpened } from '@lichen/protocol'
 import { buildPresence } from '../../packages/engine/dist/peers/presence.js'
 import { makeCommand, makeOrder } from '../agent/gateway.js'
 
@@ -13,7 +13,7 @@ function makeClock(): Clock & { turn(ms: number): void } {
 }
 
 const opened: StreamOpened = { nodeId: 'node-1', sessionId: 'session-1', instance: 'agent-1', running: [] }
-const order: Command = { $case: 'order', value: buildSignedOrder(buildOrder(makeOrder({ commands: [makeCommand('note', { text: 'x' })] })), { keyId: 'k', sign: () => Buffer.alloc(64) }) }
+const order: Command = { $case: 'order', value: buildSignedOrders([buildOrder(makeOrder({ commands: [makeCommand('note', { text: 'x' })] }))], { keyId: 'k', sign: () => Buffer.alloc(64) })[0]! }
 
 t.test('a session that is told of again is another stream: what was sent before the telling may be lost, and is sent once more', async (t) => {
   const presence = buildPresence({ clock: makeClock(), send: () => undefined })

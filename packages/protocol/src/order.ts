@@ -1,21 +1,39 @@
 /**
- * What is signed, byte for byte, and how orders and cancels are put together. A signature covers a domain text followed by the encoded message,
- * so that the bytes of an order can never pass as a cancel, nor the other way round. Verifiers check the bytes as received and decode them
+ * What is signed, byte for byte, and how orders and cancels are put together. A signature covers a domain text followed by what is signed: the encoded message of a cancel, the
+ * digests of all orders that leave together, because a signature costs as much as all else about an order. The domain keeps one from passing as the other. Verifiers check the bytes as received and decode them
  * afterwards: protobuf has no canonical encoding, so a message encoded again may differ from what was signed.
  */
-import { createHash } from 'node:crypto'
+import { createHash, randomBytes } from 'node:crypto'
 import type { Command } from '@lichen/core'
 import { encodeCommands } from './commands.js'
 import { type AttemptKey, Cancel, Order, OrderMode, type SignedCancel, type SignedOrder } from './generated/lichen/v1/agent.js'
 
-const orderDomain = Buffer.from('lichen.order.v1\n', 'ascii')
+const ordersDomain = Buffer.from('lichen.orders.v1\n', 'ascii')
 const cancelDomain = Buffer.from('lichen.cancel.v1\n', 'ascii')
 
-/** The bytes that an order's signature covers. `orderBytes`: the encoded Order, as it stands in SignedOrder. */
-export const orderSigningBytes = (orderBytes: Uint8Array): Buffer => Buffer.concat([orderDomain, orderBytes])
+// Each order carries the digests of its batch: with 16 the signature is cheap, twice as many would make a small order mostly digests.
+const batchSize = 16
+const digestBytes = 32
+
+/** The bytes that the signature of orders covers. `batch`: digests of the orders, as it stands in SignedOrder. */
+export const ordersSigningBytes = (batch: Uint8Array): Buffer => Buffer.concat([ordersDomain, batch])
+
+/** SHA-256 (32 bytes) of an encoded Order. */
+export const orderDigest = (orderBytes: Uint8Array): Buffer => createHash('sha256').update(orderBytes).digest()
+
+/** Whether the order is one of this batch. False for a batch that is no whole number of digests. */
+export function isInBatch(orderBytes: Uint8Array, batch: Buffer): boolean {
+  if (batch.length % digestBytes !== 0) return false
+  const digest = orderDigest(orderBytes)
+  for (let at = 0; at < batch.length; at += digestBytes) if (digest.equals(batch.subarray(at, at + digestBytes))) return true
+  return false
+}
 
 /** The bytes that a cancel's signature covers. `cancelBytes`: the encoded Cancel, as it stands in SignedCancel. */
 export const cancelSigningBytes = (cancelBytes: Uint8Array): Buffer => Buffer.concat([cancelDomain, cancelBytes])
+
+/** What makes the digest of an order tell nothing: 16 random bytes. */
+export const makeSalt = (): Buffer => randomBytes(16)
 
 /** SHA-256 (32 bytes) of encoded commands, as it stands in an order. */
 export const commandsDigest = (commands: Uint8Array): Buffer => createHash('sha256').update(commands).digest()
@@ -68,13 +86,20 @@ export function buildOrder(parts: OrderParts): Order {
     commands,
     commandsDigest: commandsDigest(commands),
     secrets: [...parts.secrets],
+    salt: makeSalt(),
   }
 }
 
-/** The order, encoded and signed, ready to be sent. */
-export function buildSignedOrder(order: Order, signer: OrderSigner): SignedOrder {
-  const bytes = encodeOrder(order)
-  return { order: bytes, keyId: signer.keyId, signature: signer.sign(orderSigningBytes(bytes)) }
+/** The orders, encoded and signed, ready to be sent, one for each in the same order; as few signatures as possible. */
+export function buildSignedOrders(orders: readonly Order[], signer: OrderSigner): SignedOrder[] {
+  const signed: SignedOrder[] = []
+  for (let from = 0; from < orders.length; from += batchSize) {
+    const all = orders.slice(from, from + batchSize).map(encodeOrder)
+    const batch = Buffer.concat(all.map(orderDigest))
+    const signature = signer.sign(ordersSigningBytes(batch))
+    for (const order of all) signed.push({ order, keyId: signer.keyId, signature, batch })
+  }
+  return signed
 }
 
 /** The cancel, encoded and signed, ready to be sent. */

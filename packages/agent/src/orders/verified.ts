@@ -7,7 +7,7 @@
  */
 import { createPublicKey, type KeyObject, verify } from 'node:crypto'
 import type { Command } from '@lichen/core'
-import { type AttemptKey, attemptKeyText, type Cancel, cancelSigningBytes, commandsDigest, decodeCancel, decodeCommands, decodeOrder, type Order, OrderMode, orderSigningBytes, type SignedCancel, type SignedOrder } from '@lichen/protocol'
+import { type AttemptKey, attemptKeyText, type Cancel, cancelSigningBytes, commandsDigest, decodeCancel, decodeCommands, decodeOrder, isInBatch, type Order, OrderMode, ordersSigningBytes, type SignedCancel, type SignedOrder } from '@lichen/protocol'
 import type { Identity } from '../identity/identity.js'
 
 /** Why nothing was run. */
@@ -27,6 +27,14 @@ export interface SigningKeys {
   verify(keyId: string, bytes: Buffer, signature: Buffer): boolean | undefined
 }
 
+/** A signature that was verified. */
+interface Seen {
+  readonly keyId: string
+  readonly bytes: Buffer
+  readonly signature: Buffer
+  readonly isValid: boolean
+}
+
 /** SubjectPublicKeyInfo of Ed25519 without the 32 bytes of the key (RFC 8410, section 4). */
 const ed25519Prefix = Buffer.from('302a300506032b6570032100', 'hex')
 
@@ -37,10 +45,14 @@ export function readSigningKeys(keys: Identity['signingKeys']): SigningKeys {
     const raw = Buffer.from(publicKey, 'base64')
     if (raw.length === 32) known.set(id, createPublicKey({ key: Buffer.concat([ed25519Prefix, raw]), format: 'der', type: 'spki' }))
   }
+  // Orders of one batch follow each other: one verification, which costs more than all else about a small order, does for all of them.
+  let last: Seen | undefined
   return {
     verify(keyId, bytes, signature) {
       const key = known.get(keyId)
-      return key && verify(null, bytes, key, signature)
+      if (key === undefined) return undefined
+      if (last === undefined || last.keyId !== keyId || !last.signature.equals(signature) || !last.bytes.equals(bytes)) last = { keyId, bytes, signature, isValid: verify(null, bytes, key, signature) }
+      return last.isValid
     },
   }
 }
@@ -54,12 +66,12 @@ export interface Expectation {
 
 /** The order, if it was signed for this node by an engine whose epoch is not superseded. Expiry is another question: see `checkOrder`. */
 export function verifyOrder(signed: SignedOrder, expectation: Expectation): Verified<VerifiedOrder> {
-  return verifyMessage('order', signed.order, signed, orderSigningBytes, decodeOrder, expectation)
+  return verifyMessage('order', signed.order, signed, isInBatch(signed.order, signed.batch) ? ordersSigningBytes(signed.batch) : undefined, decodeOrder, expectation)
 }
 
 /** The cancel, if it was signed for this node by an engine whose epoch is not superseded. */
 export function verifyCancel(signed: SignedCancel, expectation: Expectation): Verified<Cancel & { readonly key: AttemptKey }> {
-  return verifyMessage('cancel', signed.cancel, signed, cancelSigningBytes, decodeCancel, expectation)
+  return verifyMessage('cancel', signed.cancel, signed, cancelSigningBytes(signed.cancel), decodeCancel, expectation)
 }
 
 /** The commands of a new order, if it has not expired and they are what was signed and can be read. */
@@ -81,7 +93,7 @@ function verifyMessage<T extends { key: AttemptKey | undefined; nodeId: string; 
   what: string,
   bytes: Buffer,
   { keyId, signature }: { keyId: string; signature: Buffer },
-  signingBytes: (bytes: Buffer) => Buffer,
+  signed: Buffer | undefined,
   decode: (bytes: Buffer) => T,
   { nodeId, keys, highestEpoch }: Expectation,
 ): Verified<T & { readonly key: AttemptKey }> {
@@ -92,7 +104,8 @@ function verifyMessage<T extends { key: AttemptKey | undefined; nodeId: string; 
     return malformed(undefined, `the ${what} could not be read: ${(error as Error).message}`)
   }
   const { key } = message
-  const isValid = keys.verify(keyId, signingBytes(bytes), signature)
+  // Without what it should cover, no signature fits.
+  const isValid = keys.verify(keyId, signed ?? Buffer.alloc(0), signature) && signed !== undefined
   if (isValid === undefined) return unsigned(key, `the ${what} names the signing key ${JSON.stringify(keyId)}, which this node does not know`)
   if (!isValid) return unsigned(key, `the signature of the ${what} does not fit its bytes`)
   if (message.nodeId !== nodeId) return unsigned(key, `the ${what} was signed for node ${JSON.stringify(message.nodeId)}; this is ${nodeId}`)

@@ -1,6 +1,6 @@
-/** Orders and cancels as they go to the nodes: built, signed, encoded. Signing takes some 30 µs, so it is done where the message is made. */
+/** Orders and cancels as they go to the nodes. */
 import type { Action, TaskId } from '@lichen/core'
-import { buildSignedCancel, buildSignedOrder, commandsDigest, OrderMode, type OrderSigner, type SignedCancel, type SignedOrder } from '@lichen/protocol'
+import { buildSignedCancel, commandsDigest, makeSalt, type Order, OrderMode, type OrderSigner, type SignedCancel } from '@lichen/protocol'
 import type { ResolvedCommands } from './references.js'
 
 /** One attempt of one action. Times in ms since the epoch. */
@@ -15,23 +15,20 @@ export interface AttemptToSend {
   readonly expiresAt: number
 }
 
-/** The signed order for this attempt. */
-export const buildOrderMessage = ({ task, deployment, action, attempt, timeoutMs, epoch, expiresAt }: AttemptToSend, commands: ResolvedCommands, signer: OrderSigner): SignedOrder =>
-  buildSignedOrder(
-    {
-      key: { taskId: task, actionId: action.id, attempt },
-      nodeId: action.node,
-      deployment,
-      epoch,
-      expiresAt,
-      timeoutMs,
-      mode: action.mode === 'do' ? OrderMode.DO : OrderMode.CHECK,
-      commands: commands.bytes,
-      commandsDigest: commandsDigest(commands.bytes),
-      secrets: [...commands.secrets],
-    },
-    signer,
-  )
+/** The order for this attempt. */
+export const buildAttemptOrder = ({ task, deployment, action, attempt, timeoutMs, epoch, expiresAt }: AttemptToSend, commands: ResolvedCommands): Order => ({
+  key: { taskId: task, actionId: action.id, attempt },
+  nodeId: action.node,
+  deployment,
+  epoch,
+  expiresAt,
+  timeoutMs,
+  mode: action.mode === 'do' ? OrderMode.DO : OrderMode.CHECK,
+  commands: commands.bytes,
+  commandsDigest: commandsDigest(commands.bytes),
+  secrets: [...commands.secrets],
+  salt: makeSalt(),
+})
 
 /** The signed cancel of a live attempt. */
 export const buildCancelMessage = (task: TaskId, action: Action, attempt: number, epoch: number, reason: string, signer: OrderSigner): SignedCancel =>

@@ -328,7 +328,7 @@ export function startTaskDriver(parts: TaskDriverParts): TaskDriver {
       report.acknowledge()
     }
     if (isStopped) return
-    if (view !== undefined) for (const order of round.sends) outgoing.send(view, order)
+    if (view !== undefined) outgoing.send(view, round.sends)
     if (round.sends.length > 0) metrics.dispatchSeconds.observe((clock.now() - round.at) / 1000)
     if (mustDispatch && view !== undefined) outgoing.sendMissing(view, answered, resolve)
     mustDispatch = false

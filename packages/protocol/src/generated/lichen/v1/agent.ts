@@ -190,11 +190,15 @@ export interface GatewayList {
   gateways: string[];
 }
 
-/** `order` is an encoded Order. `signature`: Ed25519 over the bytes "lichen.order.v1\n" followed by `order`. */
+/**
+ * `order` is an encoded Order. One signature stands for all orders that leave together. `batch`: the SHA-256 digests of these orders, 32 bytes each, `order` among them.
+ * `signature`: Ed25519 over the bytes "lichen.orders.v1\n" followed by `batch`.
+ */
 export interface SignedOrder {
   order: Buffer;
   keyId: string;
   signature: Buffer;
+  batch: Buffer;
 }
 
 /** One attempt of one action. */
@@ -215,6 +219,8 @@ export interface Order {
   secrets: string[];
   /** Project and deployment, as project/deployment: actions of two deployments may have the same id. */
   deployment: string;
+  /** 16 random bytes: so that who sees the digest of an order cannot find what it holds by guessing. */
+  salt: Buffer;
 }
 
 /** `signature` as in SignedOrder, over "lichen.cancel.v1\n" followed by `cancel`, an encoded Cancel. */
@@ -1543,7 +1549,7 @@ export const GatewayList: MessageFns<GatewayList> = {
 };
 
 function createBaseSignedOrder(): SignedOrder {
-  return { order: Buffer.alloc(0), keyId: "", signature: Buffer.alloc(0) };
+  return { order: Buffer.alloc(0), keyId: "", signature: Buffer.alloc(0), batch: Buffer.alloc(0) };
 }
 
 export const SignedOrder: MessageFns<SignedOrder> = {
@@ -1556,6 +1562,9 @@ export const SignedOrder: MessageFns<SignedOrder> = {
     }
     if (message.signature.length !== 0) {
       writer.uint32(26).bytes(message.signature);
+    }
+    if (message.batch.length !== 0) {
+      writer.uint32(34).bytes(message.batch);
     }
     return writer;
   },
@@ -1597,6 +1606,14 @@ export const SignedOrder: MessageFns<SignedOrder> = {
             message.signature = Buffer.from(reader.bytes());
             continue;
           }
+          case 4: {
+            if (tag !== 34) {
+              break;
+            }
+
+            message.batch = Buffer.from(reader.bytes());
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -1622,6 +1639,7 @@ function createBaseOrder(): Order {
     commandsDigest: Buffer.alloc(0),
     secrets: [],
     deployment: "",
+    salt: Buffer.alloc(0),
   };
 }
 
@@ -1656,6 +1674,9 @@ export const Order: MessageFns<Order> = {
     }
     if (message.deployment !== "") {
       writer.uint32(82).string(message.deployment);
+    }
+    if (message.salt.length !== 0) {
+      writer.uint32(90).bytes(message.salt);
     }
     return writer;
   },
@@ -1751,6 +1772,14 @@ export const Order: MessageFns<Order> = {
             }
 
             message.deployment = reader.string();
+            continue;
+          }
+          case 11: {
+            if (tag !== 90) {
+              break;
+            }
+
+            message.salt = Buffer.from(reader.bytes());
             continue;
           }
         }
