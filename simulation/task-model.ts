@@ -98,14 +98,20 @@ export class TaskModel {
     return busy
   }
 
-  #isOpen(id: ActionId): boolean {
+  /** Nothing that comes right after the gate was ever sent: nobody needed the approval. */
+  #isIdle(gate: ActionId): boolean {
+    return [...this.actions.values()].every(({ action, attempt }) => attempt === 0 || !action.after.includes(gate))
+  }
+
+  /** `isBehind`: asked for what comes after another gate. One that asks for approval may have opened because nothing after it changes: then nothing right after it is sent. */
+  #isOpen(id: ActionId, isBehind = false): boolean {
     const gate = this.graph?.gates.find((one) => one.id === id)
-    if (gate === undefined || (gate.approve && !this.approved.has(id))) return false
+    if (gate === undefined || (gate.approve && !this.approved.has(id) && !(isBehind && this.#isIdle(id)))) return false
     let failed = 0
     for (const before of gate.after) {
       const action = this.actions.get(before)
       if (action === undefined) {
-        if (!this.#isOpen(before)) return false
+        if (!this.#isOpen(before, true)) return false
       } else if (action.state === 'pending' || action.state === 'sent' || action.state === 'waitingRetry' || action.state === 'unknown') return false
       else if (failures.has(action.state)) failed += 1
     }

@@ -185,3 +185,52 @@ t.test('five thousand unchanged actions on five hundred nodes are settled in a r
   t.ok(rounds <= 12, `${rounds} rounds`)
   t.match(task.view, { outcome: 'succeeded', unchanged: 5_000, reason: 'all 5500 actions succeeded; nothing had to change on 500 nodes (5000 unchanged, not run)' })
 })
+
+t.test('nobody is asked to approve nothing: a gate opens by itself when all of its component that comes after it stays as it was', async (t) => {
+  const gates = [makeGate('b/approval', ['a/i@n1', verify('n1')], { approve: true })]
+  const start = (): DrivenTask => startTask(makeGraph([verifying('n1', { 'b/i@n1': 1, 'b/j@n1': 1 }), makeAction('a/i@n1'), unchanged('b/i@n1', ['b/approval']), unchanged('b/j@n1', ['b/i@n1']), makeAction('c/i@n1', ['b/j@n1'])], {}, { gates }))
+  const gateOf = (task: DrivenTask) => task.view.gates.get(actionId('b/approval'))
+
+  const quiet = start()
+  quiet.settle()
+  quiet.end('a/i@n1', 'succeeded', { changed: false })
+  quiet.settle()
+  t.match(gateOf(quiet), { state: 'closed' }, 'the look has not ended')
+  quiet.end(verify('n1'), 'succeeded', { commands: [found(), found()] })
+  t.match(gateOf(quiet), { state: 'open', approvedBy: null, reason: 'nothing that comes after it changes' })
+  t.strictSame(sentBy(quiet), ['c/i@n1'], 'another component needs no approval of this one')
+
+  const touched = start()
+  touched.settle()
+  touched.end(verify('n1'), 'succeeded', { commands: [found(), found()] })
+  touched.end('a/i@n1', 'succeeded', { changed: true })
+  t.strictSame(sentBy(touched), [])
+  t.match(gateOf(touched), { state: 'waiting' }, 'what changed before it concerns the component')
+
+  const gone = start()
+  gone.settle()
+  gone.end(verify('n1'), 'succeeded', { commands: [found(), found(true)] })
+  gone.end('a/i@n1', 'succeeded')
+  t.strictSame(sentBy(gone), [])
+  t.match(gateOf(gone), { state: 'waiting' }, 'the effect of the second action is gone')
+
+  const failed = start()
+  failed.settle()
+  failed.end(verify('n1'), 'failed')
+  failed.end('a/i@n1', 'succeeded')
+  t.strictSame(sentBy(failed), [])
+  t.match(gateOf(failed), { state: 'waiting' }, 'nobody could look')
+})
+
+t.test('a gate asks when something that is guarded also comes after what may still change', async (t) => {
+  const gates = [makeGate('b/approval', [], { approve: true })]
+  const graph = makeGraph([makeAction('a/i@n1'), trusted('b/i@n1', ['b/approval', 'a/i@n1'])], {}, { gates })
+  const task = startTask(graph)
+  t.match(task.view.gates.get(actionId('b/approval')), { state: 'waiting' })
+  const named = startTask(makeGraph([makeAction('a/i@n1'), trusted('b/i@n1', ['b/approval', 'a/i@n1'], { commands: [{ name: 'x', kind: 'note', timeoutMs: 1, spec: { text: '⟦output:a/i@n1#port⟧' } }] })], {}, { gates: [makeGate('b/approval', ['a/i@n1'], { approve: true, isOrderOnly: true })] }))
+  named.settle()
+  named.end('a/i@n1', 'succeeded', { changed: false })
+  named.settle()
+  t.match(named.view.gates.get(actionId('b/approval')), { state: 'waiting' }, 'what it names ran')
+  t.match(startTask(makeGraph([trusted('b/i@n1', ['b/approval'])], {}, { gates })).view.gates.get(actionId('b/approval')), { state: 'open' }, 'before everything, and nothing to do')
+})

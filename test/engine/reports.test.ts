@@ -34,7 +34,7 @@ t.test('an order says all that the node must know', async (t) => {
 t.test('a result that cannot be read ends the attempt as unknown, and the node need not send it again', async (t) => {
   const { system, nodes } = await startWithNodes(t, ['n1'])
   for (const [index, bad] of ['', '{', '{"outcome":"great"}', '[]'].entries()) {
-    const task = await system.submit(makePlan('p', [{ name: 'app', blueprint: 'script', with: { script: 'true' } }]))
+    const task = await system.submit(makePlan(`p${index}`, [{ name: 'app', blueprint: 'script', with: { script: 'true' } }]))
     const order = await nextOrder(t, nodes.n1!, index)
     nodes.n1!.result(order.key!, bad)
     await eventually(t, 'it is unknown', async () => actionOf(await system.readView(task), 'app/').state === 'unknown')

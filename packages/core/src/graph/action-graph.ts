@@ -60,7 +60,8 @@ export interface Verification {
 }
 
 /**
- * A vertex without a node: it opens by itself when all that it comes after is settled and few enough of it failed, or, with `approve`, when then a person approves.
+ * A vertex without a node: it opens by itself when all that it comes after is settled and few enough of it failed, or, with `approve`, when then a person approves, or
+ * nothing after it changes.
  * Barriers, waves and approvals are gates.
  */
 export interface Gate {

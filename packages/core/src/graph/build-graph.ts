@@ -21,7 +21,7 @@ import { buildComponentContext, type ComponentContext } from './component-contex
 import { digestOfGraph } from './digest.js'
 import { buildLimits, buildRollout } from './rollout.js'
 import { sortGraph } from './sort-graph.js'
-import { markUnchanged, type Applied } from './unchanged.js'
+import { markGates, markUnchanged, type Applied } from './unchanged.js'
 import { divideIntoWaves } from './waves.js'
 
 export interface GraphInput {
@@ -76,7 +76,9 @@ export function buildGraph({ plan, catalog, nodes, placement: previous, kind, ap
 
 function order({ actions, gates, contents }: Planned, applied: Applied | undefined, isTrusting: boolean): Pick<ActionGraph, 'actions' | 'gates'> {
   const sorted = sortGraph(actions, gates)
-  return applied === undefined || applied.size === 0 ? sorted : sortGraph(markUnchanged(sorted.actions, contents, applied, isTrusting), gates)
+  if (applied === undefined || applied.size === 0) return sorted
+  const marked = markUnchanged(sorted.actions, contents, applied, isTrusting)
+  return sortGraph(marked, markGates(gates, marked))
 }
 
 const toProblem = (entry: ResolvedComponent, error: ValueError): Problem => ({

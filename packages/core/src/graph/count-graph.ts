@@ -8,7 +8,7 @@ export interface GraphCounts {
   /** Actions that are left out, unless a look finds their effect gone or something that they come after changes. */
   readonly unchanged: number
   readonly verifying: number
-  /** Gates at which a person is asked. */
+  /** Gates at which a person is asked in any case: something right after them runs. */
   readonly approvals: number
   /** Of the actions that run: those that come after such a gate. */
   readonly toRunAfterApproval: number
@@ -18,11 +18,12 @@ export interface GraphCounts {
 export function countGraph({ actions, gates }: Pick<ActionGraph, 'actions' | 'gates'>): GraphCounts {
   const approved = findApproved(actions, gates)
   const toRun = actions.filter((action) => action.unchanged === null && action.verifies.length === 0)
+  const begun = new Set(toRun.flatMap((action) => action.after))
   return {
     toRun: toRun.length,
     unchanged: actions.filter((action) => action.unchanged !== null).length,
     verifying: actions.filter((action) => action.verifies.length > 0).length,
-    approvals: gates.filter((gate) => gate.approve).length,
+    approvals: gates.filter((gate) => gate.approve && begun.has(gate.id)).length,
     toRunAfterApproval: toRun.filter((action) => approved.has(action.id)).length,
   }
 }

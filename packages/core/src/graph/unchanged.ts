@@ -4,7 +4,7 @@
  */
 import type { Command } from '../command/command-schema.js'
 import type { ActionId, NodeId, TaskId } from '../ids.js'
-import type { Action, Verification } from './action-graph.js'
+import type { Action, Gate, Verification } from './action-graph.js'
 import { actionIdOf, reservedComponent } from './action-ids.js'
 import { betweenCommandsMs } from './action-planner.js'
 import type { Content } from './content.js'
@@ -55,6 +55,15 @@ interface OpenVerification {
   readonly verifies: Verification[]
   readonly keys: string[]
   size: number
+}
+
+/**
+ * The gates, of which those with an approval come after the looks at what comes right after them too: whether there is anything to approve is known then. `actions`: as marked.
+ */
+export function markGates(gates: readonly Gate[], actions: readonly Action[]): Gate[] {
+  const looks = new Map<ActionId, Set<ActionId>>(gates.filter((gate) => gate.approve).map((gate) => [gate.id, new Set(gate.after)]))
+  for (const { after, unchanged } of actions) if (unchanged !== null && unchanged.check !== null) for (const id of after) looks.get(id)?.add(unchanged.check)
+  return gates.map((gate) => (gate.approve ? { ...gate, after: [...looks.get(gate.id)!].sort() } : gate))
 }
 
 /** Collects what is to be verified: one action for each node, and more where one would be too large. */

@@ -1,9 +1,10 @@
 /**
  * What becomes of a gate. It counts what it comes after: an action that failed once, however many were skipped because of it, so that "so many may fail" never lets
- * pass what nobody did. It fails as soon as more failed than may, and opens, or waits for a person, when everything is settled.
+ * pass what nobody did. It fails as soon as more failed than may, and opens, or waits for a person, when everything is settled. Nobody is asked to approve nothing.
  */
 import { type AnyVertex, type GateVertex, isDone, type TaskIndex, type Vertex } from './task-index.js'
 import type { GateState } from './task-view.js'
+import { hasNothingToApprove } from './unchanged.js'
 
 /** Takes note that something the gate comes after is settled. The gate may fail by it; it does not open yet. */
 export function countSettled(gate: GateVertex, settled: AnyVertex, at: number): void {
@@ -36,6 +37,7 @@ function countFailed(gate: GateVertex, action: Vertex, at: number): void {
 export function openIfSettled(index: TaskIndex, gate: GateVertex, at: number): void {
   if (gate.view.state !== 'closed' || gate.unsettled > 0) return
   if (!gate.gate.approve || gate.view.approvedBy !== null) return setGate(gate, 'open', '', at)
+  if (hasNothingToApprove(index, gate)) return setGate(gate, 'open', 'nothing that comes after it changes', at)
   setGate(gate, 'waiting', 'waits for approval', at)
   index.waitingGates.add(gate)
 }
