@@ -136,3 +136,19 @@ t.test('an engine that starts while the broker is away joins the others once it 
   t.equal(tries, 1, 'the start waits for one attempt alone')
   await eventually(t, 'the stream is known', () => owner.peers.find(nodeId('n1')))
 })
+
+t.test('an engine whose name another process had when the broker came back joins the others once that one is gone (seed 50171)', async (t) => {
+  const broker = openEmbeddedBroker()
+  const gateway = await startSide(t, 'gateway', broker)
+  const session = makeSession('n1', 's1')
+  gateway.sessions.set(session.node, session)
+  const namesake = await broker.openMailbox('owner', () => undefined)
+  let tries = 0
+  const away: Broker = { ...broker, openMailbox: (...input) => (++tries < 2 ? Promise.reject(new LichenError('BROKER_UNAVAILABLE', 'it is away')) : broker.openMailbox(...input)) }
+  const owner = await startSide(t, 'owner', away)
+  await eventually(t, 'it found its name taken, and tries again', () => tries > 2)
+  t.equal(owner.peers.find(nodeId('n1')), undefined)
+  await namesake.close()
+  await eventually(t, 'the stream is known', () => owner.peers.find(nodeId('n1')))
+  await t.rejects(startSide(t, 'owner', broker), { code: 'BROKER_MAILBOX_TAKEN' }, 'one that finds it taken when it starts does not start')
+})

@@ -28,25 +28,32 @@ export interface TrafficParts {
 
 /** What nodes that are connected here say, and where it goes. */
 export function buildSessionListener({ sessions, directory, roster, logWriter, clock, log, limits, findPeers }: TrafficParts): SessionListener {
-  function open(session: Session, facts: Parameters<SessionListener['opened']>[1], agentVersion: string): void {
-    sessions.add(session, facts)
-    directory.recordHello(session.node, facts, agentVersion)
-    findPeers()?.opened(session)
-    for (const driver of roster.list()) driver.connected(session.node)
+  /** AGENT_CLONED when an older stream of the node is alive; asked of every one that is there in turn, for others may come and go meanwhile. */
+  async function contestAll(session: Session, first: Session): Promise<LichenError | undefined> {
+    for (let older: Session | undefined = first; older !== undefined; ) {
+      const refusal = await contest(older, clock, limits.heartbeatIntervalMs)
+      const present = sessions.find(session.node)
+      if (present === older) {
+        if (refusal) log.warn({ nodeId: session.node, instance: session.instance, connected: older.instance }, refusal.message)
+        return refusal
+      }
+      // The same process has opened another stream in the meantime: it gave this one up.
+      if (present?.instance === session.instance) return void session.close()
+      older = present
+    }
+    return undefined
   }
 
   return {
-    opened(session, facts, agentVersion) {
+    admit(session) {
       const older = sessions.find(session.node)
-      if (older === undefined || older.instance === session.instance) return void open(session, facts, agentVersion)
-      return contest(older, clock, limits.heartbeatIntervalMs).then((refusal): LichenError | undefined => {
-        if (refusal && sessions.find(session.node) === older) {
-          log.warn({ nodeId: session.node, instance: session.instance, connected: older.instance }, refusal.message)
-          return refusal
-        }
-        open(session, facts, agentVersion)
-        return undefined
-      })
+      return older === undefined || older.instance === session.instance ? undefined : contestAll(session, older)
+    },
+    opened(session, facts, agentVersion) {
+      sessions.add(session, facts)
+      directory.recordHello(session.node, facts, agentVersion)
+      findPeers()?.opened(session)
+      for (const driver of roster.list()) driver.connected(session.node)
     },
     closed(session) {
       logWriter.forget(session)

@@ -2,7 +2,8 @@
  * The registered nodes as this engine knows them. Owns a copy of the store's node list, and writes back what sessions tell: facts, heartbeats, `ready`
  * and `lost`. Invariants: (1) the copy is at most `nodesRefreshMs` old while the store answers; (2) one read is under way at most, and whoever
  * misses a node waits for a read that began after it asked; (3) heartbeats are written together, once a second at most; (4) a node without a session
- * here is recorded as lost only when no engine has heard of it for the limit.
+ * here is recorded as lost only when no engine has heard of it for the limit; (5) whoever has the session of a node says so until the store agrees: another
+ * engine's word, held up while the store was away, may come after it and be older.
  */
 import type { Clock, Facts, NodeId, NodeReach, NodeRecord } from '@lichen/core'
 import type { NodeStore } from '@lichen/store'
@@ -72,6 +73,7 @@ export async function startNodeDirectory({ nodes, clock, engine, log, limits, ha
     const list = await nodes.listNodes()
     readAt = begunAt
     known = new Map(list.map((node) => [node.id, node]))
+    for (const node of list) if (node.engine !== engine && hasSession(node.id)) signs.set(node.id, { seenAt: node.lastSeenAt, ...signs.get(node.id), engine })
     const seen = list.map((node) => `${node.id} ${node.cordoned} ${node.keyDigest}`).join('\n')
     const isChanged = fingerprint !== undefined && seen !== fingerprint
     fingerprint = seen

@@ -3,7 +3,7 @@
  * Invariants: (1) nothing is handed on before a good hello, and nothing after `close`; (2) messages go out in the order they were given;
  * while the peer does not read they wait, up to a limit, then the stream is closed; (3) a peer that sends more log than its window is not read until
  * the store has caught up; (4) a message that makes no sense closes this stream or is dropped, and touches no other; (5) the stream ends when the
- * certificate it was opened with does.
+ * certificate it was opened with does; (6) a stream that has ended is never told of as opened, and one that was is told of as closed, once.
  */
 import type { ServerDuplexStream } from '@grpc/grpc-js'
 import { type Clock, type Facts, FactsSchema, LichenError, type Timer } from '@lichen/core'
@@ -31,8 +31,11 @@ export interface Session extends NodeStream {
 
 /** Where a session hands on what its node says. Called in the order of arrival. */
 export interface SessionListener {
-  /** After a good hello. Nothing is handed on before what it gives back is resolved, nor when that is an error: the stream is closed with it then. */
-  opened(session: Session, facts: Facts, agentVersion: string): LichenError | undefined | Promise<LichenError | undefined>
+  /** After a good hello: whether the node may stay. Nothing is handed on before this is resolved, nor when it is an error: the stream is closed with it then. */
+  admit(session: Session): LichenError | undefined | Promise<LichenError | undefined>
+  /** It may stay, and its stream has not ended while that was found out. */
+  opened(session: Session, facts: Facts, agentVersion: string): void
+  /** Once for each `opened`. */
   closed(session: Session): void
   heartbeat(session: Session, facts: Facts | undefined): void
   result(session: Session, report: ResultReport): void
@@ -119,22 +122,26 @@ export function startSession({ call, identity, id, welcome, listener, clock, log
     runningKeys = hello.running
     running = new Set(runningKeys.map(attemptKeyText))
     instance = hello.instance
-    state = 'open'
-    const admitted = listener.opened(session, facts, hello.agentVersion)
-    if (!(admitted instanceof Promise)) return admitted && close(admitted)
     state = 'admitting'
+    const open = (refusal: LichenError | undefined): void => {
+      // The node may have gone while it was found out whether it may stay.
+      if (state === 'closed') return
+      if (refusal) return close(refusal)
+      state = 'open'
+      listener.opened(session, facts, hello.agentVersion)
+    }
+    const admitted = listener.admit(session)
+    if (!(admitted instanceof Promise)) return open(admitted)
     call.pause()
-    admitted.then(admit, (error: unknown) => {
-      log.error({ err: error, nodeId: node }, 'a stream could not be admitted because of a defect')
-      close(new LichenError('INTERNAL', 'see the log of the engine'))
-    })
-  }
-
-  function admit(refusal: LichenError | undefined): void {
-    if (state === 'closed') return
-    if (refusal) return close(refusal)
-    state = 'open'
-    call.resume()
+    admitted
+      .then((refusal) => {
+        open(refusal)
+        call.resume()
+      })
+      .catch((error: unknown) => {
+        log.error({ err: error, nodeId: node }, 'a stream could not be admitted because of a defect')
+        close(new LichenError('INTERNAL', 'see the log of the engine'))
+      })
   }
 
   function receive({ message }: AgentMessage): void {

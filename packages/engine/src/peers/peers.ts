@@ -176,19 +176,17 @@ export async function joinPeers({ engine, broker, sessions, listener, clock, log
     introduce()
   }
 
-  /** Tries until it is open. */
+  /** Tries until it is open. Also while another process of this name has the mailbox: which of the two goes on the store decides (engine-registry.ts), and the mailbox of one that died is free soon. */
   function openLater(error: unknown): void {
-    if (!(error instanceof LichenError) || error.entry.kind !== 'unavailable') throw error
-    log.warn({ err: error }, 'this engine cannot reach the others: the broker is away; trying again')
-    opening = clock.after(openAgainMs, () => {
-      open().catch((again: unknown) => {
-        if (again instanceof LichenError && again.entry.kind === 'unavailable') return openLater(again)
-        log.error({ err: again }, 'this engine cannot reach the others')
-      })
-    })
+    if (!(error instanceof LichenError)) return log.error({ err: error }, 'this engine cannot reach the others because of a defect')
+    log.warn({ err: error }, 'this engine cannot reach the others; trying again')
+    opening = clock.after(openAgainMs, () => void open().catch(openLater))
   }
 
-  await open().catch(openLater)
+  await open().catch((error: unknown) => {
+    if (!(error instanceof LichenError) || error.entry.kind !== 'unavailable') throw error
+    openLater(error)
+  })
   const repeating = clock.every(repeatMs, () => {
     for (const stream of presence.list()) stream.repeat()
   })
