@@ -258,9 +258,5 @@ function stopLife(process: EngineProcess | SimNode | undefined): (() => void) | 
 
 function fillDisk(node: SimNode): () => void {
   node.disk.weather.isFull = true
-  node.programs.riskOutput()
-  return () => {
-    node.programs.riskOutput()
-    node.disk.weather.isFull = false
-  }
+  return () => void (node.disk.weather.isFull = false)
 }

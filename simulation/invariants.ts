@@ -23,7 +23,7 @@ export const invariants = {
   5: 'An effect that cannot be checked happens at most once, unless a person lets it run again.',
   6: 'Every task ends, once nothing fails any more and people have answered.',
   7: 'A task that was accepted is never lost.',
-  8: 'The bytes of a log arrive once and in order, and all of them unless the disk of their node lost some.',
+  8: 'The bytes of a log arrive once and in order; of a program that ran while its node lost its power the last ones may be missing, of no other.',
   9: 'A stale epoch changes nothing: neither in the store nor on a node.',
   10: 'The replay of the events equals the state, and the row of the task says the same.',
   11: 'What is reported as succeeded is there.',
@@ -278,9 +278,8 @@ export class Invariants {
     for (const chunk of logs.readLog(task, 0, Number.MAX_SAFE_INTEGER)) {
       for (const [, run, output, number] of Buffer.from(chunk.data).toString().matchAll(/^(r\d+) (stdout|stderr) (\d+) /gm)) {
         const expected = next.get(`${run} ${output}`) ?? 1
-        const isAtRisk = this.#isAtRisk(run!)
         if (Number(number) < expected) this.fail(8, `line ${number} of ${run} ${output} stands twice in the log of ${task}`)
-        if (Number(number) > expected && !isAtRisk) this.fail(8, `line ${expected} of ${run} ${output} is missing in the log of ${task} before line ${number}`)
+        if (Number(number) > expected) this.fail(8, `line ${expected} of ${run} ${output} is missing in the log of ${task} before line ${number}`)
         next.set(`${run} ${output}`, Number(number) + 1)
       }
     }
@@ -310,21 +309,12 @@ export class Invariants {
     for (const { action, told: attempts } of this.#models.get(task)?.actions.values() ?? []) for (const attempt of attempts) told.set(runPrefix({ taskId: task, actionId: action.id, attempt }), `${action.id} ${attempt}`)
     for (const run of this.#deployment!.ledger.runs.values()) {
       const attempt = told.get(run.name.slice(0, 20))
-      if (attempt === undefined || this.#isAtRisk(run.id)) continue
+      if (attempt === undefined || run.isOutputAtRisk) continue
       for (const output of ['stdout', 'stderr'] as const) {
         const stored = (next.get(`${run.id} ${output}`) ?? 1) - 1
         if (stored !== run.lines[output]) this.fail(8, `${run.id} of ${attempt} printed ${run.lines[output]} lines to ${output}; ${stored} are in the log of ${task}`)
       }
     }
-  }
-
-  /**
-   * Whether lines may be missing: the disk was full, or the machine lost its power. The spool is not synced before it is sent, so what an attempt prints after a reboot
-   * may be taken for what it printed before.
-   */
-  #isAtRisk(id: string): boolean {
-    const run = this.#deployment!.ledger.runs.get(id)
-    return run === undefined || run.isOutputAtRisk || (this.#deployment!.nodes.get(run.node)?.crashes.length ?? 0) > 0
   }
 
   /** How often people wanted it: each task that came to it once, and once more for each retry and each answer to run it again. */

@@ -29,8 +29,10 @@ const lateOrders: PlanFaults = (random, { engines }) => [
 
 /** Every protection that can be turned off. */
 export const sabotages = {
-  /** Disks say that something is on them, and it is not. */
+  /** Disks say that the journal is on them, and it is not. */
   fsync: { breaks: [5, 2, 4], faults: ['node', 'torn'] },
+  /** The same of log lines alone: the engine has lines that the node has not, after a power cut. */
+  'spool sync': { breaks: [8], faults: ['node', 'torn'] },
   /** The store takes events of engines that lost their lease. */
   'fencing in the store': { breaks: [9], faults: lostLeases },
   /** Agents take orders of engines that lost their lease. */
@@ -57,7 +59,10 @@ export function turnOff(deployment: Deployment, sabotage: Sabotage): void {
   const nodes = [...deployment.nodes.values()]
   switch (sabotage) {
     case 'fsync':
-      for (const node of nodes) node.disk.weather.forgetsSyncs = true
+      for (const node of nodes) node.disk.weather.forgetsSyncs = /\/journal/
+      return
+    case 'spool sync':
+      for (const node of nodes) node.disk.weather.forgetsSyncs = /\/spool/
       return
     case 'fencing in the store':
       tasks.sabotage.ignoresEpochs = true

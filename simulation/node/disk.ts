@@ -75,8 +75,8 @@ export interface DiskWeather {
   slowness: number
   /** Nothing that makes a file longer is taken. */
   isFull: boolean
-  /** Syncs do nothing: what a disk does that lies, and what no protection helps against. */
-  forgetsSyncs: boolean
+  /** Syncs of what has such a path do nothing: what a disk does that lies, and what no protection helps against. */
+  forgetsSyncs: RegExp | undefined
   /** Names that are not found any more when a process starts. */
   hides: RegExp | undefined
 }
@@ -87,7 +87,7 @@ const directoryOf = (path: string): string => path.slice(0, path.lastIndexOf('/'
 
 /** See the file header. */
 export class NodeDisk {
-  readonly weather: DiskWeather = { slowness: 1, isFull: false, forgetsSyncs: false, hides: undefined }
+  readonly weather: DiskWeather = { slowness: 1, isFull: false, forgetsSyncs: undefined, hides: undefined }
   readonly #scheduler: Scheduler
   readonly #random: Random
   #names = new Map<string, Inode>()
@@ -135,12 +135,23 @@ export class NodeDisk {
       },
       remove: (path) => void (life.isAlive && this.#names.delete(path)),
       exists: (path) => this.#names.has(path) && this.weather.hides?.test(path) !== true,
-      syncDirectory: (path) => {
-        if (!life.isAlive || this.weather.forgetsSyncs) return
-        for (const name of [...this.#durableNames.keys()]) if (directoryOf(name) === path && !this.#names.has(name)) this.#durableNames.delete(name)
-        for (const [name, inode] of this.#names) if (directoryOf(name) === path) this.#durableNames.set(name, inode)
-      },
+      syncDirectory: (path) =>
+        new Promise((resolve) => {
+          if (!life.isAlive) return
+          this.#scheduler.at(this.#scheduler.now + this.#random.delay(1.2) * this.weather.slowness, life, 'directory synced', () => {
+            this.#syncNames(path)
+            resolve()
+          })
+        }),
+      syncDirectoryNow: (path) => void (life.isAlive && this.#syncNames(path)),
+      freeBytes: () => (this.weather.isFull ? 0 : 1e9),
     }
+  }
+
+  #syncNames(path: string): void {
+    if (this.weather.forgetsSyncs?.test(path)) return
+    for (const name of [...this.#durableNames.keys()]) if (directoryOf(name) === path && !this.#names.has(name)) this.#durableNames.delete(name)
+    for (const [name, inode] of this.#names) if (directoryOf(name) === path) this.#durableNames.set(name, inode)
   }
 
   #open(life: Life, path: string, mode: OpenMode): DiskFile {
@@ -150,12 +161,12 @@ export class NodeDisk {
       inode = { now: new Content(), durable: new Content(), unsynced: [] }
       if (life.isAlive) this.#names.set(path, inode)
     } else if (mode === 'replace' && life.isAlive) cut(inode, 0)
-    return this.#buildFile(life, inode)
+    return this.#buildFile(life, path, inode)
   }
 
-  #buildFile(life: Life, inode: Inode): DiskFile {
+  #buildFile(life: Life, path: string, inode: Inode): DiskFile {
     const sync = (upTo: number): void => {
-      if (this.weather.forgetsSyncs) return
+      if (this.weather.forgetsSyncs?.test(path)) return
       for (const change of inode.unsynced.splice(0, upTo)) apply(inode.durable, change)
     }
     return {
@@ -172,7 +183,9 @@ export class NodeDisk {
           })
         }),
       syncNow: () => void (life.isAlive && sync(inode.unsynced.length)),
-      truncate: (sizeBytes) => void (life.isAlive && cut(inode, sizeBytes)),
+      get sizeBytes() {
+        return inode.now.sizeBytes
+      },
       close: () => undefined,
     }
   }

@@ -30,7 +30,7 @@ export interface ProgramRun {
   readonly startedAt: number
   /** Lines that it has printed. */
   readonly lines: { stdout: number; stderr: number }
-  /** Lines that may be missing: the machine lost its power, or its disk was full. */
+  /** Its last lines may be missing: the machine lost its power before they were on its disk. */
   isOutputAtRisk: boolean
   endedAt: number | null
 }

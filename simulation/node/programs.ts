@@ -82,15 +82,11 @@ export class NodePrograms {
   boot(kernel: Life, bootId: string): void {
     this.#kernel = kernel
     this.#bootId = bootId
-    this.riskOutput()
+    // What nobody had read yet is gone with the memory of the machine.
+    for (const program of [...this.#supervised.values(), ...this.#children.values()]) if (program.run !== undefined) program.run.isOutputAtRisk = true
     for (const program of [...this.#supervised.values(), ...this.#children.values()]) if (program.run !== undefined) program.run.endedAt ??= this.#parts.scheduler.now
     this.#children.clear()
     for (const program of this.#supervised.values()) program.follower = undefined
-  }
-
-  /** What programs print from now on may be lost. */
-  riskOutput(): void {
-    for (const program of [...this.#supervised.values(), ...this.#children.values()]) if (program.run !== undefined) program.run.isOutputAtRisk = true
   }
 
   /** The programs as this agent uses them. */

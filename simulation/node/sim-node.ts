@@ -34,8 +34,6 @@ export class SimNode {
   trustsEveryEpoch = false
   /** What joined under this name: grows when the node is replaced by another machine. */
   registration = 1
-  /** When it lost its power, ms since the beginning of the run. */
-  readonly crashes: number[] = []
   life: Life | undefined
   agent: Agent | undefined
   #kernel: Life
@@ -121,7 +119,6 @@ export class SimNode {
   crash(): void {
     if (!this.isUp) return
     // First the machine: its kernel resets no connections.
-    this.crashes.push(this.#around.scheduler.now)
     this.#kernel.kill()
     this.life?.kill()
     this.disk.crash()

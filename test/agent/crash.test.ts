@@ -47,7 +47,7 @@ t.test('an agent killed in the middle of commands goes on with what runs, and se
   // …or it cannot be known.
   const unknown = order('unknown', hang('unknown'), { uncheckable: true })
   const names = ['resumed', 'there', 'again', 'unknown']
-  await eventually(t, 'all hang', () => names.every((name) => existsSync(`${at(name)}.pid`)))
+  await eventually(t, 'all hang', () => names.every((name) => readFileSync(`${at(name)}.pid`, 'utf8') !== ''))
   const pids = names.map((name) => Number(readFileSync(`${at(name)}.pid`, 'utf8')))
   await kill(child)
   t.same(pids.filter(isAlive), pids, 'the agent is dead, what it started is not')

@@ -1,36 +1,10 @@
-import { spawnSync } from 'node:child_process'
-import { closeSync, openSync, rmSync, writeFileSync, writeSync } from 'node:fs'
+import { writeFileSync } from 'node:fs'
 import { join } from 'node:path'
-import t, { type Test } from 'tap'
+import t from 'tap'
 import { eventually } from '../eventually.js'
 import { makeDirectory, startGateway, startTestAgent } from './agent.js'
 import { makeCommand } from './gateway.js'
-
-const skip = process.getuid?.() === 0 ? false : 'mounting a small file system needs root'
-
-/** A file system of this size, unmounted with the test. */
-function mountSmall(t: Test, size: string): string {
-  const directory = makeDirectory(t)
-  const mounted = spawnSync('mount', ['-t', 'tmpfs', '-o', `size=${size}`, 'none', directory], { encoding: 'utf8' })
-  if (mounted.status !== 0) throw new Error(mounted.stderr)
-  t.teardown(() => void spawnSync('umount', ['--lazy', directory]))
-  return directory
-}
-
-/** Fills the disk to its last byte, as a runaway program would. */
-function fill(directory: string): () => void {
-  const path = join(directory, 'filler')
-  const fd = openSync(path, 'w')
-  for (let size = 64 * 1024; size >= 1; size = Math.floor(size / 2)) {
-    try {
-      for (;;) writeSync(fd, Buffer.alloc(size))
-    } catch {
-      // full for this size
-    }
-  }
-  closeSync(fd)
-  return () => rmSync(path)
-}
+import { fill, mountSmall, skip } from './small-disk.js'
 
 t.test('a full disk is an outcome of the command, and the agent goes on', { skip }, async (t) => {
   const gateway = await startGateway(t)
@@ -76,18 +50,23 @@ t.test('on a full disk of its own the agent finishes what it accepted, refuses w
   t.match(await eventually(t, 'the result', () => gateway.resultOf(later)), { result: { outcome: 'succeeded' } })
 })
 
-t.test('when there is no room for what a program prints, it goes on all the same, and the log says that something is missing', { skip }, async (t) => {
+t.test('when there is no room for what a program prints, it waits until there is, and the log says so', { skip }, async (t) => {
   const gateway = await startGateway(t)
-  const disk = mountSmall(t, '1m')
+  const disk = mountSmall(t, '4m')
   const go = join(makeDirectory(t), 'go')
   await startTestAgent(t, gateway, { runDirectory: disk })
   const key = gateway.order({ commands: [makeCommand('run', { shell: `echo early; while [ ! -e ${go} ]; do sleep 0.05; done; seq 1 300000; echo late >&2`, uncheckable: true })] })
   await eventually(t, 'it runs', () => gateway.logOf(key).includes('early'))
   const makeRoom = fill(disk)
   writeFileSync(go, '')
-  t.match(await eventually(t, 'the result', () => gateway.resultOf(key), { timeoutMs: 20_000 }), { result: { outcome: 'succeeded', commands: [{ exitCode: 0 }] } })
-  t.match(gateway.logOf(key), /\n… (\d+ )?bytes cut: the disk of the node is full …\n/)
+  await eventually(t, 'the log says so', () => gateway.logOf(key).includes('\n… some bytes cut: the disk of the node is full, and the program has to wait'), { timeoutMs: 20_000 })
+  t.equal(gateway.resultOf(key), undefined)
   makeRoom()
+  t.match(await eventually(t, 'the result', () => gateway.resultOf(key), { timeoutMs: 20_000 }), { result: { outcome: 'succeeded', commands: [{ exitCode: 0 }] } })
+  const numbers = gateway.logOf(key).split('\n').filter((line) => /^\d+$/.test(line))
+  t.equal(numbers.at(-1), '300000')
+  t.ok(numbers.length > 300_000 - 8192, `${numbers.length} lines: no more is lost than what was read at once`)
+  t.match(gateway.logOf(key), '\nlate\n')
   const makeRoomAgain = fill(disk)
   // Nothing can be started either.
   const none = gateway.order({ commands: [makeCommand('run', { argv: ['true'], uncheckable: true })] })
@@ -95,4 +74,17 @@ t.test('when there is no room for what a program prints, it goes on all the same
   makeRoomAgain()
   const later = gateway.order({ commands: [makeCommand('run', { argv: ['true'], uncheckable: true })] })
   t.match(await eventually(t, 'the result', () => gateway.resultOf(later)), { result: { outcome: 'succeeded' } })
+})
+
+t.test('a program that waits for room on a full disk is ended at its limit, and what it had printed is counted', { skip }, async (t) => {
+  const gateway = await startGateway(t)
+  const disk = mountSmall(t, '1m')
+  const go = join(makeDirectory(t), 'go')
+  await startTestAgent(t, gateway, { runDirectory: disk })
+  const key = gateway.order({ commands: [makeCommand('run', { shell: `echo early; while [ ! -e ${go} ]; do sleep 0.05; done; seq 1 300000`, uncheckable: true }, 6000)] })
+  await eventually(t, 'it runs', () => gateway.logOf(key).includes('early'))
+  fill(disk)
+  writeFileSync(go, '')
+  t.match(await eventually(t, 'the result', () => gateway.resultOf(key), { timeoutMs: 20_000 }), { result: { outcome: 'timedOut', failure: { code: 'COMMAND_TIMED_OUT' } } })
+  t.match(gateway.logOf(key), /\n… some bytes cut: the disk of the node is full, .*\n[^]*\n… \d+ bytes cut: the disk of the node is full …\n/)
 })

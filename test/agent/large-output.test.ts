@@ -18,7 +18,7 @@ t.test('100 MB of output pass whole within a limit that allows them, and leave n
   await eventually(t, 'the result', () => gateway.resultOf(key), { timeoutMs: 110_000 })
   t.ok(gateway.logSizeOf(key) >= 104857600)
   t.ok(highest - before < 200e6, `this process, which holds agent and gateway, grew by ${Math.round((highest - before) / 1e6)} MB`)
-  await eventually(t, 'the spool is empty', () => spoolBytes(agent.directory) < 100_000)
+  await eventually(t, 'all that is left is the room that is always kept', () => spoolBytes(agent.directory) <= 2 * 4 * 1024 * 1024)
 })
 
 t.test('output above the limit is cut in the middle, with markers, and its end is there', async (t) => {

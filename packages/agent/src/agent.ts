@@ -2,7 +2,9 @@
 import { randomUUID } from 'node:crypto'
 import { statfsSync } from 'node:fs'
 import { join } from 'node:path'
+import { LichenError } from '@lichen/core'
 import { type Agent, type AgentOptions, gatewaysOf } from './agent-options.js'
+import { isNoSpace } from './disk/disk.js'
 import { nodeDisk } from './disk/node-disk.js'
 import { findAddress } from './facts/address.js'
 import { readFacts } from './facts/facts.js'
@@ -19,10 +21,23 @@ import { defaultSpoolLimitBytes, startAgentWith } from './running-agent.js'
  * A started agent that has joined. While no gateway can be reached, joining is tried again with a backoff, until `signal` says no more.
  * @throws JOIN_TOKEN_INVALID, JOIN_TOKEN_EXPIRED, JOIN_CA_MISMATCH, JOIN_NAME_TAKEN, JOIN_BAD_REQUEST when joining is refused.
  * @throws AGENT_DATA_IN_USE when another agent runs on the data directory.
+ * @throws AGENT_DISK_FULL when there is no room for files that are not there yet. A full disk on which an agent ran before does not matter.
  */
 export async function startAgent(options: AgentOptions): Promise<Agent> {
   const gateways = gatewaysOf(options)
   for (const gateway of gateways) parseAddress(gateway)
+  try {
+    return await startLocked(options, gateways)
+  } catch (error) {
+    if (!isNoSpace(error)) throw error
+    const { path = options.dataDirectory } = error as NodeJS.ErrnoException
+    throw new LichenError('AGENT_DISK_FULL', `no room at ${path} (data directory ${options.dataDirectory}, commands in ${runDirectoryOf(options)}): ${(error as Error).message}`, { cause: error })
+  }
+}
+
+const runDirectoryOf = ({ runDirectory, dataDirectory }: AgentOptions): string => runDirectory ?? join(dataDirectory, 'runs')
+
+async function startLocked(options: AgentOptions, gateways: readonly string[]): Promise<Agent> {
   nodeDisk.makeDirectory(options.dataDirectory)
   const unlock = lockDataDirectory(options.dataDirectory)
   try {
@@ -33,7 +48,7 @@ export async function startAgent(options: AgentOptions): Promise<Agent> {
       ...options,
       random: Math.random,
       disk: nodeDisk,
-      programs: openNodePrograms({ directory: options.runDirectory ?? join(options.dataDirectory, 'runs'), clock, bootId, onWrite: options.onWrite }),
+      programs: openNodePrograms({ directory: runDirectoryOf(options), clock, bootId, onWrite: options.onWrite }),
       transport: openGrpcTransport(clock, options.makeKeyAndRequest ?? makeHere),
       identity,
       readKeys: readSigningKeys,

@@ -10,7 +10,7 @@ import { join as joinPath } from 'node:path'
 import type { AttemptResult, Clock, Facts } from '@lichen/core'
 import { type AttemptKey, attemptKeyText, type EngineMessage, encodeResult, type Hello, type SignedCancel, type SignedOrder, type Welcome } from '@lichen/protocol'
 import { type Agent, agentVersion } from './agent-options.js'
-import type { Disk } from './disk/disk.js'
+import { type Disk, isNoSpace } from './disk/disk.js'
 import type { OnWrite } from './durable-write.js'
 import { factsFingerprint } from './facts/facts.js'
 import { encodeSigningKeys, expiryTime, type Identity, writeIdentity } from './identity/identity.js'
@@ -92,7 +92,7 @@ class RunningAgent implements Agent {
     this.#identity = identity
     this.#keys = parts.readKeys(identity.signingKeys)
     this.#journal = journal
-    this.#outbox = new Outbox({ directory: joinPath(dataDirectory, 'spool'), disk, onWrite, log, limitBytes: parts.spoolLimitBytes ?? defaultSpoolLimitBytes })
+    this.#outbox = new Outbox({ directory: joinPath(dataDirectory, 'spool'), disk, onWrite, log, clock, limitBytes: parts.spoolLimitBytes ?? defaultSpoolLimitBytes, onFatal: (error) => this.#fail(error) })
     const packageLock = new PackageLock()
     const environment = { PATH: parts.path ?? defaultPath, LANG: 'C.UTF-8', HOME: confine ?? '/root', LICHEN_NODE: identity.nodeId }
     const around = { journal, outbox: this.#outbox, programs, clock, logLimits, bootId, confine, dataDirectory, environment, lockPackages: () => packageLock.enter() }
@@ -138,7 +138,9 @@ class RunningAgent implements Agent {
   }
 
   async start(): Promise<void> {
-    for (const attempt of this.#journal.unacknowledged()) this.#outbox.queueResult(attempt.key)
+    const [unfinished, unacknowledged] = [this.#journal.unfinished(), this.#journal.unacknowledged()]
+    this.#outbox.keepPositions(new Set([...unfinished, ...unacknowledged].map((attempt) => attempt.keyText)))
+    for (const attempt of unacknowledged) this.#outbox.queueResult(attempt.key)
     await this.#runner.settle()
     this.#link.start()
     if (this.#parts.renews === false) return
@@ -152,7 +154,7 @@ class RunningAgent implements Agent {
     this.#renewal.stop()
     await this.#runner.stop()
     this.#link.stop()
-    this.#outbox.close()
+    await this.#outbox.close()
     await this.#journal.close()
     this.#parts.onStopped?.()
   }
@@ -254,7 +256,13 @@ class RunningAgent implements Agent {
     }
     const now = this.#parts.clock.now()
     const result: AttemptResult = { outcome: 'cancelled', changed: false, commands: [], outputs: {}, failure: { code: 'COMMAND_CANCELLED', message: `${reason || 'cancelled'}; the node had not seen its order` }, startedAt: now, endedAt: now }
-    this.#journal.endUnknown(key, epoch, now + cancelMemoryMs, encodeResult(result))
+    try {
+      this.#journal.endUnknown(key, epoch, now + cancelMemoryMs, encodeResult(result))
+    } catch (error) {
+      if (!isNoSpace(error)) throw error
+      // Not answered: the engine asks again.
+      return this.#parts.log.error({ attempt: keyText, error: String(error) }, 'a cancel of an attempt that the node had not seen could not be journaled')
+    }
     await this.#journal.flush()
     this.#outbox.queueResult(key)
   }
@@ -302,7 +310,7 @@ class RunningAgent implements Agent {
   }
 
   #fail(error: unknown): void {
-    this.#parts.log.error({ error: String(error) }, 'the journal cannot be written; the agent must not go on')
+    this.#parts.log.error({ error: String(error) }, 'what must not be lost cannot be written to the disk; the agent must not go on')
     this.#parts.onFatal?.(error)
   }
 }

@@ -103,6 +103,7 @@ export const errorTable = {
   ORDER_MALFORMED: outcome('The order or one of its commands could not be read; nothing was run.'),
   ORDER_NOT_JOURNALED: outcome('The disk of the node has no room for the order in its journal; nothing was run.'),
   AGENT_DATA_IN_USE: rejected('Another agent runs on the same data directory.', 409),
+  AGENT_DISK_FULL: unavailable('The agent cannot start: its disk has no room for what it must write before it can do anything.'),
   AGENT_CONFIG: rejected('The configuration file of the agent is missing, malformed, or has a wrong field.', 400),
   // commands (outcomes on the node)
   COMMAND_FAILED: outcome('The command failed for a reason that has no code of its own; the message has the error of the system.'),

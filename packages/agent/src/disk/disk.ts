@@ -18,7 +18,8 @@ export interface DiskFile {
   sync(): Promise<void>
   /** As `sync`, but blocks. */
   syncNow(): void
-  truncate(sizeBytes: number): void
+  /** Bytes from its beginning to its end. */
+  readonly sizeBytes: number
   close(): void
 }
 
@@ -34,9 +35,16 @@ export interface Disk {
   /** Removes a file; nothing happens when there is none. */
   remove(path: string): void
   exists(path: string): boolean
-  /** What was made, renamed and removed in the directory is on the disk. */
-  syncDirectory(path: string): void
+  /** Resolves when what was made, renamed and removed in the directory is on the disk. */
+  syncDirectory(path: string): Promise<void>
+  /** As `syncDirectory`, but blocks. */
+  syncDirectoryNow(path: string): void
+  /** What may still be written on the file system of this directory. */
+  freeBytes(path: string): number
 }
+
+/** Whether this is the error of a disk, or a share of it, that is full. */
+export const isNoSpace = (error: unknown): boolean => ['ENOSPC', 'EDQUOT'].includes((error as NodeJS.ErrnoException | undefined)?.code ?? '')
 
 const pieceBytes = 64 * 1024
 
@@ -66,5 +74,5 @@ export function replaceDurably(disk: Disk, path: string, content: Buffer): void 
     file.close()
   }
   disk.rename(`${path}.new`, path)
-  disk.syncDirectory(path.slice(0, path.lastIndexOf('/')) || '/')
+  disk.syncDirectoryNow(path.slice(0, path.lastIndexOf('/')) || '/')
 }

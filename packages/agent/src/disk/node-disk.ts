@@ -1,5 +1,6 @@
 /** The disk of the machine. */
-import { closeSync, existsSync, fdatasync, fdatasyncSync, fsyncSync, ftruncateSync, mkdirSync, openSync, readdirSync, readSync, renameSync, rmSync, writeSync, writevSync } from 'node:fs'
+import { closeSync, existsSync, fdatasync, fdatasyncSync, fstatSync, fsyncSync, mkdirSync, openSync, readdirSync, readSync, renameSync, rmSync, statfsSync, writeSync, writevSync } from 'node:fs'
+import { open } from 'node:fs/promises'
 import type { Disk, DiskFile, OpenMode } from './disk.js'
 
 const flags: { readonly [Mode in OpenMode]: string } = { read: 'r', replace: 'w+', keep: 'r+' }
@@ -12,13 +13,25 @@ export const nodeDisk: Disk = {
   rename: renameSync,
   remove: (path) => rmSync(path, { force: true }),
   exists: existsSync,
-  syncDirectory(path) {
+  async syncDirectory(path) {
+    const directory = await open(path, 'r')
+    try {
+      await directory.sync()
+    } finally {
+      await directory.close()
+    }
+  },
+  syncDirectoryNow(path) {
     const fd = openSync(path, 'r')
     try {
       fsyncSync(fd)
     } finally {
       closeSync(fd)
     }
+  },
+  freeBytes(path) {
+    const { bavail, bsize } = statfsSync(path)
+    return bavail * bsize
   },
 }
 
@@ -54,8 +67,8 @@ class NodeFile implements DiskFile {
     fdatasyncSync(this.#fd)
   }
 
-  truncate(sizeBytes: number): void {
-    ftruncateSync(this.#fd, sizeBytes)
+  get sizeBytes(): number {
+    return fstatSync(this.#fd).size
   }
 
   close(): void {

@@ -7,15 +7,15 @@
  * 3. An attempt is forgotten when its result is acknowledged and its order has expired: until then a duplicate gets the stored answer, afterwards
  *    it is refused as expired. So no order can run twice.
  * 4. The highest epoch of a task never falls while the journal knows the task (30 days after its last order).
- * 5. Compaction writes a new file beside the old one and renames it; a crash in between leaves the old one whole.
+ * 5. Compaction writes a new file beside the old one and renames it; a crash in between leaves the old one whole. When the disk has no room for it, the old one is written on.
  */
 import { join } from 'node:path'
 import type { Clock, CommandResult } from '@lichen/core'
 import { type AttemptKey, attemptKeyText, decodeOrder, type Order } from '@lichen/protocol'
-import type { Disk } from '../disk/disk.js'
+import { type Disk, isNoSpace } from '../disk/disk.js'
 import type { OnWrite } from '../durable-write.js'
 import type { Log } from '../log.js'
-import { RecordFile, type RecordPlace, readRecords } from './record-file.js'
+import { countTornBytes, RecordFile, type RecordPlace, readRecords } from './record-file.js'
 import { decodeRecord, decodeStoredResult, encodeRecord, type JournalRecord, type ProcessMark, type StoredResult } from './records.js'
 
 /** One attempt as the journal knows it. Read-only outside of this file. */
@@ -68,24 +68,30 @@ export class Journal {
   readonly #options: JournalOptions
   readonly #attempts = new Map<string, JournaledAttempt>()
   readonly #epochs = new Map<string, { epoch: number; at: number }>()
-  #file: RecordFile
+  /** From `open` on. */
+  #file!: RecordFile
   /** Size right after the last compaction: the next comes when the file has doubled. */
   #compactedBytes = 0
 
-  private constructor(options: JournalOptions, file: RecordFile) {
+  private constructor(options: JournalOptions) {
     this.#options = options
-    this.#file = file
   }
 
-  /** The journal of this directory (made with mode 0700 when missing), read, and compacted into a fresh file. */
+  /** The journal of this directory (made with mode 0700 when missing), read, and compacted into a fresh file. Throws the error of the file system when there is none and no room for one. */
   static open(options: JournalOptions): Promise<Journal> {
-    const { disk, directory, clock } = options
+    const { disk, directory, clock, log } = options
     disk.makeDirectory(directory)
     const path = join(directory, 'journal.log')
-    const journal = new Journal(options, RecordFile.create(disk, join(directory, 'journal.new'), clock))
-    if (disk.exists(path)) journal.#load(path)
-    journal.#rewrite(journal.#file, undefined)
-    journal.#replace()
+    const journal = new Journal(options)
+    const endBytes = disk.exists(path) ? journal.#load(path) : undefined
+    try {
+      journal.#compact(undefined)
+    } catch (error) {
+      if (endBytes === undefined || !isNoSpace(error)) throw error
+      log.warn({ path, error: String(error) }, 'the disk has no room to compact the journal; it is written on as it is')
+      journal.#file = RecordFile.resume(disk, path, clock, endBytes)
+    }
+    for (const attempt of journal.#attempts.values()) if (attempt.isAcknowledged) attempt.result = undefined
     return Promise.resolve(journal)
   }
 
@@ -132,19 +138,19 @@ export class Journal {
   recordEpoch(taskId: string, epoch: number): void {
     if (epoch <= this.highestEpoch(taskId)) return
     const at = this.#options.clock.now()
-    this.#append({ type: 'epoch', task: taskId, epoch, at })
+    this.#appendIfRoom({ type: 'epoch', task: taskId, epoch, at })
     this.#epochs.set(taskId, { epoch, at })
   }
 
   /** The command is about to begin. */
   begin(attempt: JournaledAttempt, command: number, bootId: string): void {
     const at = this.#options.clock.now()
+    this.#append({ type: 'begun', key: attempt.keyText, command, at, bootId })
     attempt.begunAt ??= at
     attempt.begunCommand = command
     attempt.commandBegunAt = at
     attempt.begunBoot = bootId
     attempt.process = undefined
-    this.#append({ type: 'begun', key: attempt.keyText, command, at, bootId })
   }
 
   /** The running command started this process. */
@@ -155,8 +161,8 @@ export class Journal {
 
   /** The command ended. */
   endCommand(attempt: JournaledAttempt, end: CommandEnd): void {
-    attempt.commands.push(end)
     this.#append({ type: 'command', key: attempt.keyText, ...end })
+    attempt.commands.push(end)
   }
 
   /** The attempt ended. Durable, and so to be reported, after the next `flush`. */
@@ -168,16 +174,17 @@ export class Journal {
   /** An attempt that was cancelled before its order came: it has only a result. */
   endUnknown(key: AttemptKey, epoch: number, expiresAt: number, result: string): JournaledAttempt {
     const attempt = makeAttempt(key, epoch, expiresAt, undefined, this.#options.clock.now())
-    this.#attempts.set(attempt.keyText, attempt)
     this.recordEpoch(key.taskId, epoch)
     this.end(attempt, result, {})
+    this.#attempts.set(attempt.keyText, attempt)
     return attempt
   }
 
   /** The engine has the result. */
   acknowledge(attempt: JournaledAttempt): void {
     if (attempt.isAcknowledged || !attempt.place) return
-    this.#append({ type: 'acknowledged', key: attempt.keyText })
+    // Without it the result is sent and acknowledged once more after a restart.
+    this.#appendIfRoom({ type: 'acknowledged', key: attempt.keyText })
     attempt.isAcknowledged = true
     attempt.result = undefined
     this.#compactWhenLarge()
@@ -208,6 +215,16 @@ export class Journal {
     return place
   }
 
+  /** For what need not be there: on a full disk it is left out. */
+  #appendIfRoom(record: JournalRecord): void {
+    try {
+      this.#append(record)
+    } catch (error) {
+      if (!isNoSpace(error)) throw error
+      this.#options.log.warn({ directory: this.#options.directory, record: record.type, error: String(error) }, 'there is no room in the journal')
+    }
+  }
+
   #addIntent(order: Order & { key: AttemptKey }, orderBytes: Buffer, at: number): JournaledAttempt {
     const attempt = makeAttempt(order.key, order.epoch, order.expiresAt, orderBytes, at)
     this.#attempts.set(attempt.keyText, attempt)
@@ -224,15 +241,20 @@ export class Journal {
     attempt.process = undefined
   }
 
-  #load(path: string): void {
-    const { droppedBytes } = readRecords(this.#options.disk, path, (type, payload) => {
+  /** Reads the file; gives back where its records end. */
+  #load(path: string): number {
+    const { disk } = this.#options
+    const endBytes = readRecords(disk, path, (type, payload, place) => {
       const record = decodeRecord(type, payload)
-      if (record) this.#apply(record)
+      if (record) this.#apply(record, place)
+      return true
     })
+    const droppedBytes = countTornBytes(disk, path, endBytes)
     if (droppedBytes > 0) this.#options.log.warn({ path, droppedBytes }, 'the journal ended in a torn record, as after a power cut; it was dropped')
+    return endBytes
   }
 
-  #apply(record: JournalRecord): void {
+  #apply(record: JournalRecord, place: RecordPlace): void {
     if (record.type === 'intent') {
       const order = decodeOrder(record.order)
       if (order.key) this.#addIntent(order as Order & { key: AttemptKey }, record.order, record.at)
@@ -242,7 +264,7 @@ export class Journal {
       this.#epochs.set(record.task, { epoch: record.epoch, at: record.at })
       return
     }
-    if (record.type === 'result') return this.#applyResult(record)
+    if (record.type === 'result') return this.#applyResult(record, place)
     const attempt = this.#attempts.get(record.key)
     if (!attempt) return
     if (record.type === 'begun') {
@@ -258,23 +280,18 @@ export class Journal {
     }
   }
 
-  #applyResult(stored: StoredResult): void {
+  #applyResult(stored: StoredResult, place: RecordPlace): void {
     const keyText = attemptKeyText(stored.key)
     const attempt = this.#attempts.get(keyText) ?? makeAttempt(stored.key, stored.epoch, stored.expiresAt, undefined, 0)
     this.#attempts.set(keyText, attempt)
-    // The place is set when the result is written into the new file.
-    this.#addResult(attempt, stored, { offset: 0, sizeBytes: 0 })
+    this.#addResult(attempt, stored, place)
   }
 
   #compactWhenLarge(): void {
     if (this.#file.sizeBytes < compactAboveBytes || this.#file.sizeBytes < 2 * this.#compactedBytes) return
     try {
       const old = this.#file
-      const { disk, directory, clock } = this.#options
-      const file = RecordFile.create(disk, join(directory, 'journal.new'), clock)
-      this.#rewrite(file, old)
-      this.#file = file
-      this.#replace()
+      this.#compact(old)
       old.close().catch((error: unknown) => this.#options.log.warn({ error: String(error) }, 'the old journal file could not be closed'))
     } catch (error) {
       this.#compactedBytes = this.#file.sizeBytes
@@ -282,8 +299,29 @@ export class Journal {
     }
   }
 
-  /** Writes what is not forgotten into `file`. `old`: where acknowledged results lie; undefined while all are in memory (at opening). */
-  #rewrite(file: RecordFile, old: RecordFile | undefined): void {
+  /** Puts a fresh file in the place of the present one. On an error everything is as before. */
+  #compact(old: RecordFile | undefined): void {
+    const { disk, directory, clock } = this.#options
+    const path = join(directory, 'journal.new')
+    let file: RecordFile | undefined
+    try {
+      file = RecordFile.create(disk, path, clock)
+      const places = this.#rewrite(file, old)
+      this.#replace(file)
+      for (const [attempt, place] of places) {
+        attempt.place = place
+        if (attempt.isAcknowledged) attempt.result = undefined
+      }
+      this.#compactedBytes = file.sizeBytes
+    } catch (error) {
+      if (file !== undefined && file !== this.#file) file.abandon()
+      disk.remove(path)
+      throw error
+    }
+  }
+
+  /** Writes what is not forgotten into `file`, and gives back where results lie in it. `old`: where acknowledged results lie; undefined while all are in memory (at opening). */
+  #rewrite(file: RecordFile, old: RecordFile | undefined): ReadonlyMap<JournaledAttempt, RecordPlace> {
     const now = this.#options.clock.now()
     const places = new Map<JournaledAttempt, RecordPlace>()
     const append = (record: JournalRecord): RecordPlace => {
@@ -307,18 +345,15 @@ export class Journal {
       } else appendUnfinished(attempt, append)
     }
     file.flushNow()
-    for (const [attempt, place] of places) {
-      attempt.place = place
-      if (attempt.isAcknowledged) attempt.result = undefined
-    }
-    this.#compactedBytes = file.sizeBytes
+    return places
   }
 
-  #replace(): void {
+  #replace(file: RecordFile): void {
     const { directory, disk, onWrite } = this.#options
     onWrite?.('journal.compaction:before')
     disk.rename(join(directory, 'journal.new'), join(directory, 'journal.log'))
-    disk.syncDirectory(directory)
+    this.#file = file
+    disk.syncDirectoryNow(directory)
     onWrite?.('journal.compaction:after')
   }
 }

@@ -11,7 +11,7 @@
  */
 import { crc32 } from 'node:zlib'
 import type { Clock } from '@lichen/core'
-import type { Disk, DiskFile } from '../disk/disk.js'
+import { type Disk, type DiskFile, isNoSpace } from '../disk/disk.js'
 
 /** Bytes filled with zeros at a time: 1 MiB is some thousand small records, and is written in under a millisecond. */
 const fillBytes = 1024 * 1024
@@ -39,23 +39,35 @@ export class RecordFile {
   readonly #file: DiskFile
   readonly #clock: Clock
   /** End of the records. */
-  #end = 0
+  #end: number
   /** End of what is filled with zeros. */
-  #filled = 0
+  #filled: number
   #waiters: Waiter[] = []
   #isSyncing = false
   #isClosed = false
 
-  private constructor(file: DiskFile, clock: Clock) {
+  private constructor(file: DiskFile, clock: Clock, end: number, filled: number) {
     this.#file = file
     this.#clock = clock
+    this.#end = end
+    this.#filled = filled
   }
 
   /** A new, empty file at `path`; one that stands there is overwritten. */
   static create(disk: Disk, path: string, clock: Clock): RecordFile {
-    const file = new RecordFile(disk.open(path, 'replace'), clock)
+    const file = new RecordFile(disk.open(path, 'replace'), clock, 0, 0)
     file.#fill()
     return file
+  }
+
+  /** The file at `path`, to be written on behind its records, which end there (`readRecords`). Needs no room on the disk. */
+  static resume(disk: Disk, path: string, clock: Clock, endBytes: number): RecordFile {
+    const file = disk.open(path, 'keep')
+    const { sizeBytes } = file
+    // What a power cut left behind a torn record must not come back when another record takes the place of that one.
+    for (let at = endBytes; at < sizeBytes; at += zeros.length) writeWhole(file, zeros.subarray(0, sizeBytes - at), at)
+    file.syncNow()
+    return new RecordFile(file, clock, endBytes, sizeBytes)
   }
 
   /** Bytes of records. */
@@ -116,6 +128,12 @@ export class RecordFile {
     this.#file.close()
   }
 
+  /** Closes a file that nobody needs. */
+  abandon(): void {
+    this.#isClosed = true
+    this.#file.close()
+  }
+
   #sync(): void {
     const batch = this.#waiters
     this.#waiters = []
@@ -141,7 +159,7 @@ export class RecordFile {
     try {
       while (this.#filled < until) this.#filled += this.#file.write([zeros.subarray(0, until - this.#filled)], this.#filled)
     } catch (error) {
-      if ((error as NodeJS.ErrnoException).code !== 'ENOSPC') throw error
+      if (!isNoSpace(error)) throw error
     }
   }
 }
@@ -150,30 +168,40 @@ function writeWhole(file: DiskFile, bytes: Buffer, position: number): void {
   for (let written = 0; written < bytes.length; ) written += file.write([written === 0 ? bytes : bytes.subarray(written)], position + written)
 }
 
+/** Gets each record and where its payload lies; false ends the reading, and the record does not count. */
+export type OnRecord = (type: number, payload: Buffer, place: RecordPlace) => boolean
+
 /**
- * Calls `onRecord` for every whole record of the file, in order, and gives back how many bytes that are not zero follow the last one (a torn
- * record, or damage). Reads in pieces: the file may be larger than what should be in memory at once.
+ * Calls `onRecord` for every whole record of the file, in order, and gives back where the last one ends: what follows is zeros, a torn record, or what was there before.
+ * Reads in pieces: the file may be larger than what should be in memory at once.
  */
-export function readRecords(disk: Disk, path: string, onRecord: (type: number, payload: Buffer) => void): { readonly droppedBytes: number } {
+export function readRecords(disk: Disk, path: string, onRecord: OnRecord): number {
   const file = disk.open(path, 'read')
   try {
-    return readAll(file, onRecord)
+    const reader = new PieceReader(file, 0)
+    for (let end = 0; ; ) {
+      const header = reader.peek(headerBytes)
+      if (header.length < headerBytes) return end
+      const length = header.readUInt32LE(0)
+      if (length === 0 || length > maxRecordBytes) return end
+      const record = reader.peek(8 + length)
+      if (record.length < 8 + length || crc32(record.subarray(8)) !== record.readUInt32LE(4)) return end
+      if (!onRecord(record[8]!, Buffer.from(record.subarray(headerBytes)), { offset: end + headerBytes, sizeBytes: length - 1 })) return end
+      reader.skip(8 + length)
+      end += 8 + length
+    }
   } finally {
     file.close()
   }
 }
 
-function readAll(file: DiskFile, onRecord: (type: number, payload: Buffer) => void): { readonly droppedBytes: number } {
-  const reader = new PieceReader(file)
-  for (;;) {
-    const header = reader.peek(headerBytes)
-    if (header.length < headerBytes) return { droppedBytes: reader.countNonZero() }
-    const length = header.readUInt32LE(0)
-    if (length === 0 || length > maxRecordBytes) return { droppedBytes: reader.countNonZero() }
-    const record = reader.peek(8 + length)
-    if (record.length < 8 + length || crc32(record.subarray(8)) !== record.readUInt32LE(4)) return { droppedBytes: reader.countNonZero() }
-    onRecord(record[8]!, Buffer.from(record.subarray(headerBytes)))
-    reader.skip(8 + length)
+/** How many bytes from there to the file's end are not zero: those of a torn record, or of damage. */
+export function countTornBytes(disk: Disk, path: string, from: number): number {
+  const file = disk.open(path, 'read')
+  try {
+    return new PieceReader(file, from).countNonZero()
+  } finally {
+    file.close()
   }
 }
 
@@ -181,10 +209,11 @@ function readAll(file: DiskFile, onRecord: (type: number, payload: Buffer) => vo
 class PieceReader {
   readonly #file: DiskFile
   #buffer: Buffer = Buffer.alloc(0)
-  #position = 0
+  #position: number
 
-  constructor(file: DiskFile) {
+  constructor(file: DiskFile, from: number) {
     this.#file = file
+    this.#position = from
   }
 
   /** The next `size` bytes, fewer at the end of the file. */

@@ -6,6 +6,8 @@
  *    much was cut, followed by the last `tailBytes`. Lines of the agent itself always pass.
  * 3. Every chunk says up to where the running program's output is in it and the ones before (`LogSource`), exactly: to the line. So an agent that is started again
  *    reads on from there, and no line is lost or doubled.
+ * 4. A chunk that there is no room for is cut. Nothing comes after it before a marker that counts what was cut; until that stands, the program's output is not given
+ *    up and no chunk says that it was read: an agent that is killed before reads it again.
  */
 import type { Clock, Timer } from '@lichen/core'
 import { type AttemptKey, attemptKeyText, LogStream } from '@lichen/protocol'
@@ -59,8 +61,8 @@ export class AttemptLog {
   #timer: Timer | undefined
   /** Bytes of commands' output that passed. */
   #passed: number
-  #lost = 0
-  #isMarker = false
+  /** Bytes that were cut for want of room since the last marker, and up to where the program's output is in them. */
+  #lost: { sizeBytes: number; source: LogSource | undefined } | undefined
   #tail: Tail | undefined
   #run: string | undefined
   /** Up to where the running program's output was taken into chunks, closed or not. */
@@ -149,9 +151,14 @@ export class AttemptLog {
   /** Closes what is open: nothing more comes, or what came must not be waited for. */
   close(): void {
     this.#close()
-    this.#sayLost(true)
     this.#timer?.cancel()
     this.#timer = undefined
+  }
+
+  /** Closes what is open, and says what was cut if anything was; false while there is no room even for that. */
+  settle(): boolean {
+    this.close()
+    return this.#markLost(true)
   }
 
   #put(stream: LogStream, lines: Buffer, place: LinePlace | undefined): void {
@@ -200,25 +207,37 @@ export class AttemptLog {
   #close(): void {
     if (this.#size === 0) return
     const source: LogSource | undefined = this.#run === undefined ? undefined : { run: this.#run, ...this.#taken, passed: this.#passed }
-    const head = { key: this.#key, position: this.#outbox.endPosition(this.#keyText), command: this.#command, stream: this.#stream, at: this.#openedAt, ...(source && { source }) }
-    const stands = this.#outbox.append(head, this.#parts, this.#size, this.#isMarker)
-    if (stands === 'nowhere') this.#lost += this.#size
-    // Also when it stands in memory, or nowhere: while the disk is full a program would wait for ever else.
-    if (source && !this.#tail) this.#kept = { stdout: source.stdout.position, stderr: source.stderr.position }
+    const [parts, sizeBytes] = [this.#parts, this.#size]
     this.#parts = []
     this.#size = 0
-    if (stands !== 'nowhere') this.#sayLost(false)
+    if (this.#hasRoomFor(sizeBytes) && this.#markLost(false) && this.#append(this.#stream, parts, sizeBytes, source)) {
+      if (source && !this.#tail) this.#kept = positionsOf(source)
+      return
+    }
+    // A program that waits prints nothing that would be another occasion for the marker.
+    if (this.#lost === undefined) this.#outbox.whenRoom(() => this.#markLost(false))
+    this.#lost = { sizeBytes: (this.#lost?.sizeBytes ?? 0) + sizeBytes, source }
   }
 
-  /** Says how much was lost since the last time, if anything was. `isForced`: also beyond the limit. */
-  #sayLost(isForced: boolean): void {
-    if (this.#lost === 0) return
+  /** Whether to try: a marker that another loss follows at once would be one of many. */
+  #hasRoomFor(sizeBytes: number): boolean {
+    return this.#lost === undefined || this.#outbox.hasRoomFor(sizeBytes)
+  }
+
+  #append(stream: LogStream, parts: readonly Buffer[], sizeBytes: number, source: LogSource | undefined, isMarker = false): boolean {
+    const position = this.#outbox.endPosition(this.#keyText)
+    return this.#outbox.append({ key: this.#key, position, command: this.#command, stream, at: this.#openedAt, ...(source && { source }) }, parts, sizeBytes, isMarker)
+  }
+
+  /** Says how much was cut, if anything was; false when there is no room for that. `isForced`: it may take the last of the room. */
+  #markLost(isForced: boolean): boolean {
     const lost = this.#lost
-    this.#lost = 0
-    this.#isMarker = isForced
-    this.say(`… ${lost} bytes cut: there was no room for them on the node …`)
-    if (isForced) this.#close()
-    this.#isMarker = false
+    if (lost === undefined) return true
+    const marker = Buffer.from(`… ${lost.sizeBytes} bytes cut: there was no room for them on the node …\n`, 'utf8')
+    if (!this.#append(LogStream.AGENT, [marker], marker.length, lost.source, isForced)) return false
+    this.#lost = undefined
+    if (lost.source && lost.source.run === this.#run && !this.#tail) this.#kept = positionsOf(lost.source)
+    return true
   }
 
   #beginTail(): void {
@@ -244,6 +263,8 @@ export class AttemptLog {
     else oldest.lines = Buffer.from(oldest.lines.subarray(cut))
   }
 }
+
+const positionsOf = ({ stdout, stderr }: LogSource): OutputPositions => ({ stdout: stdout.position, stderr: stderr.position })
 
 const nameOf = (stream: LogStream): OutputName => (stream === LogStream.STDERR ? 'stderr' : 'stdout')
 

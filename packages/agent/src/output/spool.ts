@@ -1,10 +1,12 @@
 /**
- * Where log chunks wait until the engine has them. Owns the files `spool/<number>.log` in the data directory.
+ * Where log chunks wait until the engine has them. Owns the files `spool/<number>.log` in the data directory: segments.
  *
- * 1. A chunk is in a file (handed to the kernel) before it is sent: so the death of the agent loses no line that it had closed into a chunk, and the
- *    positions it goes on with afterwards are never below what the engine has. A power cut may lose the last lines; the journal's results it cannot.
- * 2. Small and large logs share segments of 8 MiB: no file is made for an attempt. A segment is deleted when every chunk in it is acknowledged.
- * 3. On a full disk chunks stay in memory (up to 4 MiB, then the log is cut with a marker); the agent's death then loses them.
+ * 1. A chunk is in a file (handed to the kernel) when `append` gives back its place, so the death of the agent does not lose it. It survives the death of the machine
+ *    after the next `sync`; before that it must not be sent: a spool that began again below what the engine has would have its new lines taken for old ones.
+ * 2. Segments are filled with zeros when they are made, and used in place. So they need no room on a disk that has become full: what programs print goes on being kept as
+ *    long as there is a `spare`, and when there is none they wait (`hasRoom`). What comes all the same goes into what is left of the last segment.
+ * 3. A segment in which nothing waits any more is used again, or removed. Each use has a number, higher than all before it, and goes on with another one after a restart; every
+ *    record carries it. So chunks are read back in the order in which they were written, and a record with a lower number than the one before it is of an earlier use: it does not count.
  */
 import { join } from 'node:path'
 import { crc32 } from 'node:zlib'
@@ -15,11 +17,16 @@ import type { Log } from '../log.js'
 import { readRecords } from '../journal/record-file.js'
 import type { LinePlace } from './line-stream.js'
 
-/** Large enough that bulk output makes few files, small enough that a slow attempt holds little of others' space. */
-const segmentBytes = 8 * 1024 * 1024
-/** Log that may stand in memory alone while the disk is full. */
-const memoryOnlyBytes = 4 * 1024 * 1024
+/** Two are always there, so twice this is taken from the disk of a node that says nothing. Half of it doubles the open files of an engine that is away (256 for 1 GiB). */
+const largestSegmentBytes = 4 * 1024 * 1024
+/** On small disks. Below it, what several programs print at the moment in which they are made to wait would not fit. */
+const smallestSegmentBytes = 512 * 1024
+/** Kept for markers that say what was cut, in the last segment that there is room for: some dozens of them. */
+const markerBytes = 16 * 1024
 const chunkRecord = 1
+/** The number of a segment in a record's head, at most. */
+const numberBytes = 32
+const zeros = Buffer.alloc(64 * 1024)
 
 /** What a chunk of log says of itself. */
 export interface ChunkHead {
@@ -44,20 +51,24 @@ export interface LogSource {
   readonly passed: number
 }
 
-/** Where a chunk lies; `memory` when the disk was full. */
+/** Where a chunk lies. */
 export interface ChunkPlace {
-  readonly segment: Segment | undefined
+  readonly segment: Segment
   readonly offset: number
   readonly sizeBytes: number
-  readonly memory: Buffer | undefined
 }
 
 interface Segment {
   readonly path: string
   readonly file: DiskFile
-  sizeBytes: number
-  /** Chunks in it that are not acknowledged. */
+  readonly capacityBytes: number
+  /** Of this use of it. */
+  number: number
+  endBytes: number
+  /** Chunks in it that are not released. */
   waiting: number
+  isDirty: boolean
+  isSyncing: boolean
 }
 
 export interface SpoolOptions {
@@ -65,16 +76,30 @@ export interface SpoolOptions {
   readonly disk: Disk
   readonly onWrite?: OnWrite | undefined
   readonly log: Log
+  /** Of log that may wait: a sixteenth of it is a segment, within bounds. */
+  readonly limitBytes: number
+}
+
+/** A record's head as it is stored; `use`: the number of the segment's use. Older agents left it out. */
+type StoredHead = ChunkHead & { readonly use?: number }
+
+/** A segment as an earlier run left it. */
+interface FoundSegment {
+  readonly segment: Segment
+  readonly chunks: readonly { readonly use: number; readonly head: ChunkHead; readonly place: ChunkPlace }[]
 }
 
 /** See the file header. */
 export class Spool {
   readonly #options: SpoolOptions
-  /** Every segment whose file is open. */
+  /** Every segment that chunks are in, and the one that is written to. */
   readonly #segments = new Set<Segment>()
   #current: Segment | undefined
+  #spare: Segment | undefined
   #nextNumber = 1
-  #memoryBytes = 0
+  /** A segment was made since the last sync: so was its name. */
+  #hasNewNames = false
+  #isFullSaid = false
 
   private constructor(options: SpoolOptions) {
     this.#options = options
@@ -85,18 +110,96 @@ export class Spool {
     const { directory, disk } = options
     disk.makeDirectory(directory)
     const spool = new Spool(options)
-    const numbers = disk.list(directory).map((name) => Number(/^(\d+)\.log$/.exec(name)?.[1])).filter((number) => number > 0)
-    for (const number of numbers.sort((a, b) => a - b)) {
-      spool.#load(join(directory, `${number}.log`), onChunk)
-      spool.#nextNumber = number + 1
-    }
+    const found = disk.list(directory).flatMap((name) => spool.#load(name))
+    spool.#goOn(found.filter(({ chunks }) => chunks.length > 0).map(({ segment }) => segment))
+    for (const { segment } of found.filter(({ chunks }) => chunks.length === 0)) spool.#retire(segment)
+    for (const { head, place } of found.flatMap(({ chunks }) => chunks).sort((a, b) => a.use - b.use)) onChunk(head, place)
+    spool.makeRoom()
+    // Two from the beginning, as far as the disk allows.
+    if (spool.#current === undefined) spool.#advance()
     return spool
   }
 
-  /** The place of the chunk; undefined when the disk is full and memory for it too. */
-  append(head: ChunkHead, parts: readonly Buffer[], sizeBytes: number, inMemory = false): ChunkPlace | undefined {
-    if (inMemory) return this.#keepInMemory(undefined, parts, sizeBytes)
-    const text = Buffer.from(JSON.stringify(head), 'utf8')
+  /** True while programs may be read from: a segment is ready for when the present one is full, or most of that is left. */
+  get hasRoom(): boolean {
+    return this.#spare !== undefined || (this.#current !== undefined && this.#current.endBytes < this.#current.capacityBytes / 2)
+  }
+
+  /** True when a chunk of this size would be taken, and a marker before it. */
+  hasRoomFor(sizeBytes: number): boolean {
+    return this.#spare !== undefined || (this.#current !== undefined && this.#current.endBytes + sizeBytes + 2 * markerBytes <= this.#current.capacityBytes)
+  }
+
+  /** Makes a spare segment if there is none and the disk has room for it. */
+  makeRoom(): void {
+    this.#spare ??= this.#make()
+    if (this.#spare === undefined) this.#warn('ENOSPC: no segment can be made')
+    else this.#isFullSaid = false
+  }
+
+  /** The place of the chunk; undefined when there is no room for it. `isMarker`: it may take the last of the room. */
+  append(head: ChunkHead, parts: readonly Buffer[], sizeBytes: number, isMarker = false): ChunkPlace | undefined {
+    const text = JSON.stringify(head)
+    for (;;) {
+      const segment = this.#segmentFor(11 + Buffer.byteLength(text) + numberBytes + sizeBytes, isMarker)
+      if (segment === undefined) return undefined
+      try {
+        return this.#write(segment, text, parts, sizeBytes)
+      } catch (error) {
+        // It should not need room, but may (copy-on-write file systems): nothing more goes into it. What was there stays readable.
+        this.#warn(String(error))
+        segment.endBytes = segment.capacityBytes
+      }
+    }
+  }
+
+  /** The bytes of the chunk. */
+  read({ segment, offset, sizeBytes }: ChunkPlace): Buffer {
+    return segment.file.read(sizeBytes, offset)
+  }
+
+  /** True when the chunk lies in the segment that is written to. */
+  isInCurrent(place: ChunkPlace): boolean {
+    return place.segment === this.#current
+  }
+
+  /** The chunk is not needed any more. */
+  release({ segment }: ChunkPlace): void {
+    segment.waiting--
+    this.#retireIfEmpty(segment)
+  }
+
+  /** Resolves when every chunk that was appended before the call is on the disk. One call at a time. Rejects with the error of the file system. */
+  async sync(): Promise<void> {
+    const { disk, directory } = this.#options
+    const dirty = [...this.#segments].filter((segment) => segment.isDirty)
+    const directorySync = this.#hasNewNames ? disk.syncDirectory(directory) : undefined
+    this.#hasNewNames = false
+    for (const segment of dirty) {
+      segment.isDirty = false
+      segment.isSyncing = true
+    }
+    try {
+      await Promise.all([...dirty.map((segment) => segment.file.sync()), directorySync])
+    } finally {
+      for (const segment of dirty) {
+        segment.isSyncing = false
+        this.#retireIfEmpty(segment)
+      }
+    }
+  }
+
+  /** Closes the files; what waits stays in them. No `sync` may be under way. */
+  close(): void {
+    for (const segment of this.#segments) segment.file.close()
+    this.#spare?.file.close()
+    this.#segments.clear()
+    this.#current = undefined
+    this.#spare = undefined
+  }
+
+  #write(segment: Segment, head: string, parts: readonly Buffer[], sizeBytes: number): ChunkPlace {
+    const text = Buffer.from(`${head.slice(0, -1)},"use":${segment.number}}`, 'utf8')
     const start = Buffer.allocUnsafe(9 + 2 + text.length)
     start.writeUInt32LE(1 + 2 + text.length + sizeBytes, 0)
     start[8] = chunkRecord
@@ -105,89 +208,148 @@ export class Spool {
     let crc = crc32(start.subarray(8))
     for (const part of parts) crc = crc32(part, crc)
     start.writeUInt32LE(crc, 4)
-    try {
-      return this.#write(start, parts, sizeBytes)
-    } catch (error) {
-      return this.#keepInMemory(error, parts, sizeBytes)
-    }
-  }
-
-  /** The bytes of the chunk. */
-  read(place: ChunkPlace): Buffer {
-    if (place.memory) return place.memory
-    return place.segment!.file.read(place.sizeBytes, place.offset)
-  }
-
-  /** The chunk is acknowledged (or its log is given up). */
-  release(place: ChunkPlace): void {
-    if (place.memory) this.#memoryBytes -= place.sizeBytes
-    const { segment } = place
-    if (!segment || --segment.waiting > 0) return
-    if (segment !== this.#current) this.#remove(segment)
-    else if (segment.sizeBytes > 64 * 1024) {
-      // Nothing waits any more: the segment starts over, so that a quiet node holds no old output.
-      segment.file.truncate(0)
-      segment.sizeBytes = 0
-    }
-  }
-
-  /** Closes the files; what waits stays in them. */
-  close(): void {
-    for (const segment of this.#segments) segment.file.close()
-    this.#segments.clear()
-    this.#current = undefined
-  }
-
-  #write(start: Buffer, parts: readonly Buffer[], sizeBytes: number): ChunkPlace {
-    const segment = this.#segmentFor()
     const length = start.length + sizeBytes
     this.#options.onWrite?.('spool.chunk:before')
-    const written = segment.file.write([start, ...parts], segment.sizeBytes)
+    const written = segment.file.write([start, ...parts], segment.endBytes)
     this.#options.onWrite?.('spool.chunk:after')
-    if (written < length) throw Object.assign(new Error('the disk took only a part'), { code: 'ENOSPC' })
-    const place: ChunkPlace = { segment, offset: segment.sizeBytes + start.length, sizeBytes, memory: undefined }
-    segment.sizeBytes += length
+    segment.isDirty = true
+    if (written < length) throw new Error('the disk took only a part of a chunk')
+    const place: ChunkPlace = { segment, offset: segment.endBytes + start.length, sizeBytes }
+    segment.endBytes += length
     segment.waiting++
     return place
   }
 
-  #keepInMemory(error: unknown, parts: readonly Buffer[], sizeBytes: number): ChunkPlace | undefined {
-    if (this.#memoryBytes === 0 && error !== undefined) this.#options.log.error({ directory: this.#options.directory, error: String(error) }, 'log lines cannot be written to the spool; they are kept in memory')
-    if (this.#memoryBytes + sizeBytes > memoryOnlyBytes) return undefined
-    this.#memoryBytes += sizeBytes
-    return { segment: undefined, offset: 0, sizeBytes, memory: Buffer.concat(parts) }
-  }
-
-  #segmentFor(): Segment {
-    const current = this.#current
-    if (current && current.sizeBytes < segmentBytes) return current
-    const path = join(this.#options.directory, `${this.#nextNumber++}.log`)
-    this.#current = { path, file: this.#options.disk.open(path, 'replace'), sizeBytes: 0, waiting: 0 }
-    this.#segments.add(this.#current)
-    if (current && current.waiting === 0) this.#remove(current)
+  /** The segment that a record of this size goes into; undefined when there is none. */
+  #segmentFor(sizeBytes: number, isMarker: boolean): Segment | undefined {
+    const hasRoom = (kept: number): boolean => this.#current !== undefined && this.#current.endBytes + sizeBytes + kept <= this.#current.capacityBytes
+    if (hasRoom(0) && (this.#spare !== undefined || isMarker)) return this.#current
+    if (!hasRoom(markerBytes)) {
+      this.makeRoom()
+      if (this.#spare === undefined) return undefined
+      this.#advance()
+    }
     return this.#current
   }
 
-  #remove(segment: Segment): void {
+  /** The spare becomes the segment that is written to, and another one is made. */
+  #advance(): void {
+    const [before, next] = [this.#current, this.#spare]
+    if (next === undefined) return
+    this.#spare = undefined
+    this.#writeTo(next)
+    if (before) this.#retireIfEmpty(before)
+    this.makeRoom()
+  }
+
+  #writeTo(segment: Segment): void {
+    this.#begin(segment)
+    this.#current = segment
+    this.#segments.add(segment)
+  }
+
+  /** Segments with chunks of an earlier run: the last one is written on. */
+  #goOn(segments: readonly Segment[]): void {
+    for (const segment of segments) this.#segments.add(segment)
+    const last = segments.reduce<Segment | undefined>((highest, segment) => (highest !== undefined && highest.number > segment.number ? highest : segment), undefined)
+    if (last === undefined || last.endBytes + 2 * markerBytes > last.capacityBytes) return
+    last.number = this.#nextNumber++
+    this.#current = last
+  }
+
+  #begin(segment: Segment): void {
+    segment.number = this.#nextNumber++
+    segment.endBytes = 0
+  }
+
+  #retireIfEmpty(segment: Segment): void {
+    if (segment.waiting > 0 || segment.isSyncing || !this.#segments.has(segment)) return
+    if (segment !== this.#current) this.#retire(segment)
+    // Not after every chunk of a quiet node: each use begins with another number.
+    else if (segment.endBytes > 64 * 1024) {
+      this.#wipe(segment)
+      this.#begin(segment)
+    }
+  }
+
+  /** Nothing waits in it: it becomes the spare, or goes. The larger one stays. */
+  #retire(segment: Segment): void {
     this.#segments.delete(segment)
+    const spare = this.#spare
+    const stays = segment.capacityBytes >= smallestSegmentBytes / 2 && (spare === undefined || spare.capacityBytes < segment.capacityBytes)
+    if (!stays) return this.#remove(segment)
+    this.#wipe(segment)
+    this.#spare = segment
+    // At the start, before there is one that is written to: two that an earlier run left are both of use.
+    if (spare && this.#current === undefined) this.#writeTo(spare)
+    else if (spare) this.#remove(spare)
+  }
+
+  /** So that it is not read again at the next start. Not synced: read again, it would only be sent again. */
+  #wipe(segment: Segment): void {
+    try {
+      segment.file.write([zeros.subarray(0, 16)], 0)
+    } catch (error) {
+      this.#warn(String(error))
+    }
+  }
+
+  #remove(segment: Segment): void {
     segment.file.close()
     this.#options.disk.remove(segment.path)
   }
 
-  #load(path: string, onChunk: (head: ChunkHead, place: ChunkPlace) => void): void {
-    const { disk } = this.#options
-    const segment: Segment = { path, file: disk.open(path, 'read'), sizeBytes: 0, waiting: 0 }
-    this.#segments.add(segment)
-    let offset = 0
-    readRecords(disk, path, (_type, payload) => {
+  /** A new segment, as large as the disk allows while as much again stays free for others; undefined when that is too little. */
+  #make(): Segment | undefined {
+    const { directory, disk, limitBytes } = this.#options
+    let capacityBytes = Math.min(largestSegmentBytes, Math.max(smallestSegmentBytes, Math.floor(limitBytes / 16)))
+    const freeBytes = disk.freeBytes(directory)
+    while (capacityBytes * 2 > freeBytes) {
+      capacityBytes /= 2
+      if (capacityBytes < smallestSegmentBytes / 2) return undefined
+    }
+    const path = join(directory, `${this.#nextNumber++}.log`)
+    let file: DiskFile | undefined
+    try {
+      file = disk.open(path, 'replace')
+      for (let filled = 0; filled < capacityBytes; ) filled += file.write([zeros.subarray(0, capacityBytes - filled)], filled)
+      this.#hasNewNames = true
+      return { path, file, capacityBytes, number: 0, endBytes: 0, waiting: 0, isDirty: false, isSyncing: false }
+    } catch (error) {
+      file?.close()
+      disk.remove(path)
+      this.#warn(String(error))
+      return undefined
+    }
+  }
+
+  #warn(error: string): void {
+    if (this.#isFullSaid) return
+    this.#isFullSaid = true
+    this.#options.log.error({ directory: this.#options.directory, error }, 'the disk has no room for more of the task log; programs have to wait with what they print')
+  }
+
+  /** What stands in the file of this name; nothing when it is none of ours. */
+  #load(name: string): FoundSegment[] {
+    const named = Number(/^(\d+)\.log$/.exec(name)?.[1] ?? 0)
+    if (named === 0) return []
+    const { disk, directory } = this.#options
+    const path = join(directory, name)
+    // To be written in place.
+    const file = disk.open(path, 'keep')
+    // An earlier run may have died before it was synced.
+    const segment: Segment = { path, file, capacityBytes: file.sizeBytes, number: named, endBytes: 0, waiting: 0, isDirty: true, isSyncing: false }
+    const chunks: FoundSegment['chunks'][number][] = []
+    segment.endBytes = readRecords(disk, path, (_type, payload, { offset }) => {
       const headBytes = payload.readUInt16LE(0)
-      const head = JSON.parse(payload.toString('utf8', 2, 2 + headBytes)) as ChunkHead
-      const sizeBytes = payload.length - 2 - headBytes
-      segment.waiting++
-      onChunk(head, { segment, offset: offset + 9 + 2 + headBytes, sizeBytes, memory: undefined })
-      offset += 9 + payload.length
+      const { use = named, ...head } = JSON.parse(payload.toString('utf8', 2, 2 + headBytes)) as StoredHead
+      if (chunks.length > 0 && use < segment.number) return false
+      segment.number = use
+      chunks.push({ use, head, place: { segment, offset: offset + 2 + headBytes, sizeBytes: payload.length - 2 - headBytes } })
+      return true
     })
-    segment.sizeBytes = offset
-    if (segment.waiting === 0) this.#remove(segment)
+    segment.waiting = chunks.length
+    this.#nextNumber = Math.max(this.#nextNumber, named + 1, segment.number + 1)
+    return [{ segment, chunks }]
   }
 }

@@ -65,7 +65,7 @@ class Child implements RunningProgram {
     child.once('exit', () => {
       const giveUp = (): void => {
         // Held back for lack of room, not by a daemon: what the program printed is still to be read.
-        if (this.#isPaused && !this.#isEnding) this.#leftPipes = clock.after(leftPipesMs, giveUp)
+        if (this.#isPaused) this.#leftPipes = clock.after(leftPipesMs, giveUp)
         else this.#closePipes()
       }
       this.#leftPipes = clock.after(leftPipesMs, giveUp)
@@ -79,6 +79,7 @@ class Child implements RunningProgram {
   }
 
   pause(): void {
+    if (this.#isEnding) return
     this.#isPaused = true
     for (const pipe of this.#pipes) pipe.pause()
   }
@@ -90,6 +91,8 @@ class Child implements RunningProgram {
 
   async end(): Promise<void> {
     this.#isEnding = true
+    // What it printed before its end is read to the last byte, and counted where there is no room for it.
+    this.resume()
     if (this.#child.pid !== undefined) await endGroup(this.#child.pid, this.#clock)
   }
 

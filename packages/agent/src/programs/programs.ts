@@ -25,7 +25,7 @@ export interface ProgramEnd {
   readonly startError: string | undefined
   /** Its time limit was over, and the supervisor ended it; false for children. */
   readonly isOverdue: boolean
-  /** Something of its output was lost, as the disk was full: so many bytes that are known of (0: none could be counted). */
+  /** So many bytes of its output were lost, as the disk was full to its end; beside what `onCut` said. */
   readonly lostBytes?: number | undefined
 }
 
@@ -33,6 +33,8 @@ export interface ProgramEnd {
 export interface ProgramEvents {
   /** What it printed, at most 64 KiB at a time; `end`: the position right after these bytes in this output. */
   onOutput(name: OutputName, bytes: Buffer, end: number): void
+  /** Its output cannot be kept, as the disk is full: some of it is lost (at most what was read at once), and it has to wait until there is room. Called once. */
+  onCut?(): void
   /** It is over, and everything it printed was given (but for what daemons that it left behind print). */
   onEnd(end: ProgramEnd): void
 }

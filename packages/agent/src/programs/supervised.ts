@@ -54,6 +54,7 @@ export class Supervised implements RunningProgram {
   #isEnding = false
   #isScheduled = false
   #isGone = false
+  #isCutSaid = false
   #startError: string | undefined
   #released: OutputPositions = { stdout: 0, stderr: 0 }
 
@@ -81,7 +82,8 @@ export class Supervised implements RunningProgram {
   }
 
   pause(): void {
-    this.#isPaused = true
+    // What it printed before its end is read to the last byte, and counted where there is no room for it.
+    if (!this.#isEnding) this.#isPaused = true
   }
 
   resume(): void {
@@ -91,6 +93,7 @@ export class Supervised implements RunningProgram {
 
   async end(): Promise<void> {
     this.#isEnding = true
+    this.#isPaused = false
     const { clock, directory } = this.#options
     await endSession(this.mark.pid, clock, () => directory.readState().end === undefined && this.#isSupervisorAlive())
     this.#schedule()
@@ -133,6 +136,10 @@ export class Supervised implements RunningProgram {
     let hasRead = false
     for (const tail of this.#tails) if (!this.#isPaused && this.#isFollowed && this.#readPiece(tail)) hasRead = true
     if (!this.#isFollowed) return
+    if (state.cuts.length > 0 && !this.#isCutSaid && !hasRead) {
+      this.#isCutSaid = true
+      this.#events.onCut?.()
+    }
     if (hasRead) {
       this.#leftPipes?.cancel()
       this.#leftPipes = undefined
@@ -172,7 +179,7 @@ export class Supervised implements RunningProgram {
   #onLeftPipes(): void {
     this.#leftPipes = undefined
     // Held back for lack of room, not by a daemon: what the program printed is still to be read.
-    if (this.#isPaused && !this.#isEnding) return this.#schedule()
+    if (this.#isPaused) return this.#schedule()
     signal(-this.mark.pid, 'SIGKILL')
     this.#finish(this.#options.directory.readState())
   }
@@ -186,7 +193,7 @@ export class Supervised implements RunningProgram {
   }
 
   #describeEnd({ end, cuts, limitS }: SupervisorState): ProgramEnd {
-    const lostBytes = cuts.length === 0 ? undefined : cuts.reduce((sum, cut) => sum + (cut.sizeBytes ?? 0), 0)
+    const lostBytes = cuts.reduce((sum, cut) => sum + (cut.sizeBytes ?? 0), 0)
     if (this.#startError !== undefined || !end) return { exitCode: undefined, signal: undefined, startError: this.#startError, isOverdue: false, lostBytes }
     const isOverdue = end.ranS >= limitS && (end.exitCode === 124 || end.exitCode === 137)
     return { exitCode: end.signal === undefined ? end.exitCode : undefined, signal: end.signal === undefined ? undefined : signalName(end.exitCode), startError: undefined, isOverdue, lostBytes }

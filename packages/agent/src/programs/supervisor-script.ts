@@ -6,11 +6,14 @@
  *       └─ sh ─── dd          keeps stderr
  *
  * In its directory it writes `state`, line by line: `S<pid> <start time> <limit>` when it begins, `E<exit code> <uptime at the start> <uptime at the end>` when the program is over
- * (before it the shell's own words when a signal ended it), `C<output>` when output was lost to a full disk, `D` when all output is in the files. The file was filled with
+ * (before it the shell's own words when a signal ended it), `C<output>` when output was lost to a full disk, `X<output> <bytes>` when that went on to the program's end, `D` when all output is in the files. The file was filled with
  * newlines before, so that a full disk does not keep it from being written.
  *
  * Output goes to `stdout.0`, `stdout.1`…: a new file after 1024 reads of up to 8 KiB. Before it begins one, the second last must be gone: so a program whose output nobody
  * takes has to wait, and never fills a disk. When the program is over there is nobody to wait for: what is left in the pipe makes one more file, and that is the last. dd writes what it reads at once, unlike head, and never reads more than it is to write, unlike cat under a limit.
+ *
+ * On a full disk dd loses what it has read, at most 8 KiB. Then the program waits until there is room for much more than that; if it is over before, what is left in the pipe is
+ * counted. The next file is made first: so that what the full one takes can be given back.
  *
  * The limit is for when no agent is there: `timeout` ends the program, and what is left of its session 5 s later is killed.
  *
@@ -22,6 +25,8 @@
  * more (or larger ones) would let output that nobody takes take more of the disk.
  */
 const readsPerFile = 1024
+/** Of 64 KiB: room for which a program waits on a full disk. With much less it would lose something again at once, with much more a small disk would never do. */
+const roomPieces = 8
 /** Newlines that `state` and what dd says begin as: more than either ever writes. */
 export const stateBytes = 512
 
@@ -64,19 +69,26 @@ over() {
   done <"$d/state"
   return 1
 }
+room() {
+  ${dd} if=/dev/zero bs=64k count=${roomPieces} of="$d/$1.room" 2<>"$d/$1.dd" 4>&- && r=0 || r=1
+  : >"$d/$1.room"
+  return $r
+}
 keep() {
   umask 077
-  n=0 tries=0 last=
+  n=0 cut= last=
   while :; do
     if LC_ALL=C ${dd} bs=8k count=${readsPerFile} of="$d/$1.$n" 2<>"$d/$1.dd" 4>&-; then
-      tries=0
       while read -r x y; do [ "$y" != 'records in' ] || break; done <"$d/$1.dd"
       [ "$(($x))" = ${readsPerFile} ] || return 0
     else
-      [ $tries -gt 0 ] || echo "C$1" >&4
-      tries=$((tries+1))
-      [ $tries -lt 10 ] || { echo "X$1 $(${wc} -c 4>&-)" >&4; return 0; }
-      ${sleep} 0.2
+      [ "$cut" ] || echo "C$1" >&4
+      cut=1
+      : >"$d/$1.$((n+1))"
+      until room "$1"; do
+        if over; then echo "X$1 $(${wc} -c 4>&-)" >&4; return 0; fi
+        ${sleep} 0.2
+      done
     fi
     [ ! "$last" ] || return 0
     n=$((n+1))

@@ -6,7 +6,7 @@
  * 2. A command that cannot be checked begins only after the journal has it on the disk that it begins. So after a power cut, "not begun" is certain.
  * 3. When the agent stops, the attempt ends without a result, what it runs goes on, and the next start takes it up again: a program that still runs, or has ended
  *    meanwhile, is followed to its end; anything else that was interrupted is settled by its check.
- * 4. What is kept of a command's programs goes away after the command's end is in the journal, not before.
+ * 4. A command's end is in the journal only after what it printed is on the disk, or a marker instead. What is kept of its programs goes away after that, not before.
  */
 import { type AttemptResult, type Clock, type Command, type CommandResult, type Failure, type Outcome } from '@lichen/core'
 import { type Order, OrderMode } from '@lichen/protocol'
@@ -20,7 +20,8 @@ import { effectOf } from '../primitives/index.js'
 import type { CommandContext } from '../primitives/primitive.js'
 import { captureOf } from '../primitives/run.js'
 import { type Beginning, type CommandContexts, runCommand } from './command.js'
-import { Deadline } from './deadline.js'
+import { isNoSpace } from '../disk/disk.js'
+import { Deadline, pause } from './deadline.js'
 import { execute, executeSupervised, resumeSupervised } from './execution.js'
 import type { Execution, ExecutionContext, Program } from './program.js'
 import { runName, runsOf } from './run-name.js'
@@ -41,6 +42,9 @@ export interface AttemptSurroundings {
 
 /** An attempt whose time was over while the agent was down still has its interrupted command's check run, for this long. */
 const settleCheckMs = 60_000
+
+/** Between tries to record the end of a command on a full disk. */
+const recordRetryMs = 1000
 
 /** What an attempt came to: its result with secret outputs beside it. */
 export interface AttemptEnd {
@@ -83,13 +87,14 @@ export class AttemptRun {
 
   /** Runs what is left to run; undefined when the agent stopped before the end. `isResumed`: the attempt may have begun in an earlier run of the agent. */
   async run(isResumed: boolean): Promise<AttemptEnd | undefined> {
-    const { journal, clock } = this.#around
+    const { clock } = this.#around
     const { attempt } = this
     const startedAt = attempt.begunAt ?? clock.now()
     if (attempt.begunAt === undefined && startedAt > this.#order.expiresAt) return this.#buildExpired(startedAt)
     // Counted from when the attempt first began, also across a restart of the agent.
     this.deadline.limit(startedAt + this.#order.timeoutMs - clock.now(), `the attempt's limit of ${this.#order.timeoutMs} ms was over`)
-    if (isResumed) this.#log.say('=== the agent was restarted')
+    const isOfThisBoot = attempt.begunBoot === undefined || attempt.begunBoot === this.#around.bootId
+    if (isResumed) this.#log.say(`=== the agent was restarted${isOfThisBoot ? '' : ', and the node before it: lines that were printed right before that may be missing'}`)
     for (let index = attempt.commands.length; index < this.#commands.length && isGoingOn(attempt); index++) {
       const command = this.#commands[index]!
       this.#log.beginCommand(index)
@@ -97,13 +102,20 @@ export class AttemptRun {
       if (this.deadline.reason && !isBegun) break
       const end = isBegun ? await this.#resumeCommand(command, index) : await this.#runCommand(command, index)
       if (!end) break
-      this.#recordEnd(journal, end, index === this.#commands.length - 1)
+      await this.#recordEnd(end, index === this.#commands.length - 1)
     }
     this.#log.close()
     this.deadline.clear()
     await Promise.allSettled(this.#children)
     if (this.deadline.reason === 'stopped') return undefined
     return this.#build(startedAt)
+  }
+
+  /** Puts what it printed on the disk; false while there is no room even to say what was cut of it. Rejects when the disk fails. */
+  async settleLog(): Promise<boolean> {
+    const isSettled = this.#log.settle()
+    if (isSettled) await this.#around.outbox.flush()
+    return isSettled
   }
 
   /** The attempt's result is in the journal: what is kept of its programs may go. */
@@ -113,17 +125,41 @@ export class AttemptRun {
     for (const name of runsOf(programs.list(), this.attempt.keyText)) programs.forget(name)
   }
 
-  #recordEnd(journal: Journal, end: CommandEnd, isLast: boolean): void {
+  async #recordEnd(end: CommandEnd, isLast: boolean): Promise<void> {
+    const { journal } = this.#around
     // The result of a last command stands in the attempt's result; a record of its own would be a second one for the same.
     if (isLast || end.result.outcome !== 'succeeded' || this.isEffectless) {
       this.attempt.commands.push(end)
       return
     }
-    journal.endCommand(this.attempt, end)
+    // The next one may not begin before: after a restart this one would be done again.
+    while (!((await this.settleLog()) && this.#hasRecorded(end))) {
+      await pause(recordRetryMs, this.deadline)
+      if (!this.deadline.reason) continue
+      this.attempt.commands.push(end)
+      return
+    }
     if (this.#programs > 0) this.forgetPrograms()
     this.#programs = 0
     // Not waited for: without it, a power cut makes the command be settled by its check. A disk that fails shows at the next flush that is waited for.
     journal.flush().catch(() => {})
+  }
+
+  #hasRecorded(end: CommandEnd): boolean {
+    try {
+      this.#around.journal.endCommand(this.attempt, end)
+      return true
+    } catch (error) {
+      if (!isNoSpace(error)) throw error
+      return false
+    }
+  }
+
+  /** The command begins, as the journal has it. Throws the error of the file system when it cannot be written; nothing may be done then. */
+  async #begin(command: Command, index: number): Promise<void> {
+    const { journal, bootId } = this.#around
+    journal.begin(this.attempt, index, bootId)
+    if (!effectOf(command).mayBeginUnflushed) await journal.flush()
   }
 
   async #runCommand(command: Command, index: number): Promise<CommandEnd | undefined> {
@@ -179,11 +215,9 @@ export class AttemptRun {
   async #follow(command: Command, index: number, deadline: Deadline, beginning: Beginning, execution?: Execution): Promise<CommandEnd | undefined> {
     const place = `[${index + 1}/${this.#commands.length}]`
     if (beginning !== 'resumed') this.#log.say(`=== ${place} ${command.name} (${command.kind})${beginning === 'fresh' ? '' : ', interrupted before: settled by its check'}`)
-    if (!this.isEffectless && beginning !== 'resumed' && beginning !== 'overdue') {
-      this.#around.journal.begin(this.attempt, index, this.#around.bootId)
-      if (!effectOf(command).mayBeginUnflushed) await this.#around.journal.flush()
-    }
-    const end = await this.#orStopped(runCommand(command, this.#contextsOf(index, deadline, execution), beginning))
+    const isToBegin = !this.isEffectless && beginning !== 'resumed' && beginning !== 'overdue'
+    const begin = isToBegin ? () => this.#begin(command, index) : undefined
+    const end = await this.#orStopped(runCommand(command, this.#contextsOf(index, deadline, execution), beginning, begin))
     deadline.clear()
     if (!end || (deadline.reason === 'stopped' && end.result.outcome !== 'succeeded')) return undefined
     this.#log.endCommand()

@@ -13,6 +13,7 @@
 import type { Command, CommandResult, Failure, Outcome } from '@lichen/core'
 import { effectOf, type Effect } from '../primitives/index.js'
 import type { CommandContext, Outputs } from '../primitives/primitive.js'
+import { isNoSpace } from '../disk/disk.js'
 import type { CommandEnd } from '../journal/journal.js'
 
 /** Longest diff in a result. */
@@ -41,12 +42,13 @@ export interface CommandContexts {
   readonly acting: CommandContext
 }
 
-/** Runs the command to its end. */
-export async function runCommand(command: Command, { looking: context, acting }: CommandContexts, beginning: Beginning): Promise<CommandEnd> {
+/** Runs the command to its end. `begin` records that it begins; when that is not possible, nothing is run and it has failed. */
+export async function runCommand(command: Command, { looking: context, acting }: CommandContexts, beginning: Beginning, begin?: () => Promise<void>): Promise<CommandEnd> {
   const { clock } = context.deadline
   const began = clock.elapsed()
   let course: Course
   try {
+    await begin?.()
     course = await follow(effectOf(command), { looking: context, acting }, beginning)
   } catch (error) {
     course = { outcome: 'failed', changed: false, failure: toFailure(error) }
@@ -125,7 +127,7 @@ function cutDiff(diff: string): string {
 /** An error that a primitive let through: of the file system, with its code; anything else is a defect that must not end the agent. */
 function toFailure(error: unknown): Failure {
   const { code, message } = error as NodeJS.ErrnoException
-  if (code === 'ENOSPC' || code === 'EDQUOT') return { code: 'COMMAND_DISK_FULL', message: `the disk is full: ${message}` }
+  if (isNoSpace(error)) return { code: 'COMMAND_DISK_FULL', message: `the disk is full: ${message}` }
   if (typeof code === 'string') return { code: 'COMMAND_FAILED', message }
   return { code: 'COMMAND_FAILED', message: `the agent failed in a way it should not: ${error instanceof Error ? error.message : String(error)}` }
 }

@@ -19,7 +19,7 @@ export function execute(program: Program, context: ExecutionContext): Promise<Ex
   return new Promise((resolve) => {
     const running = context.programs.start(toStart(program, context), eventsOf(output, context, resolve))
     if (running.mark) context.onStart(running.mark)
-    output.running = running
+    output.follow(running)
     followToEnd(running, output, context)
   })
 }
@@ -31,7 +31,7 @@ export function executeSupervised(run: string, program: Program, context: Execut
   return new Promise((resolve) => {
     const running = context.programs.supervise(run, toStart(program, context), options, eventsOf(output, context, resolve))
     if (running.mark) context.onStart(running.mark, run)
-    output.running = running
+    output.follow(running)
     followToEnd(running, output, context)
   })
 }
@@ -43,7 +43,7 @@ export async function resumeSupervised(run: string, program: Pick<Program, 'outp
   const ended = new Promise<Execution>((resolve) => (resolveEnd = resolve))
   const running = await context.programs.attach(run, output.from, eventsOf(output, context, resolveEnd))
   if (!running) return undefined
-  output.running = running
+  output.follow(running)
   followToEnd(running, output, context)
   return await ended
 }
@@ -51,6 +51,7 @@ export async function resumeSupervised(run: string, program: Pick<Program, 'outp
 function eventsOf(output: ProgramOutput, { deadline }: ExecutionContext, resolve: (execution: Execution) => void): ProgramEvents {
   return {
     onOutput: (name, bytes, end) => output.take(name, bytes, end),
+    onCut: () => output.sayCut(),
     onEnd: (end) => {
       if (output.onDeadline) deadline.offEnd(output.onDeadline)
       void Promise.resolve(output.ending).then(() => resolve(output.finish(end)))

@@ -25,6 +25,7 @@ export class ProgramOutput {
   #isCut = false
   #tail: Buffer = Buffer.alloc(0)
   #isPaused = false
+  #hasSaidFull = false
   #release: Timer | undefined
   #isLeft = false
   running: RunningProgram | undefined
@@ -45,6 +46,12 @@ export class ProgramOutput {
     if (run !== undefined && (this.from.stdout > 0 || this.from.stderr > 0)) this.#recall(run)
   }
 
+  /** Its output comes from this program, which is told to wait at once when there is no room. */
+  follow(running: RunningProgram): void {
+    this.running = running
+    if ((this.#isLogged('stdout') || this.#isLogged('stderr')) && !this.#context.outbox.hasRoom) this.#pause()
+  }
+
   take(name: OutputName, bytes: Buffer, end: number): void {
     const start = end - bytes.length
     if (start > this.#read[name]) this.#skip(name, start)
@@ -55,10 +62,15 @@ export class ProgramOutput {
     if (this.#isLogged(name) && !this.#context.outbox.hasRoom) this.#pause()
   }
 
+  /** The node has no room for what it prints. */
+  sayCut(): void {
+    this.#context.log.say('… some bytes cut: the disk of the node is full, and the program has to wait with what it prints …')
+  }
+
   finish({ exitCode, signal, startError, isOverdue, lostBytes }: ProgramEnd): Execution {
     this.#release?.cancel()
     for (const lines of Object.values(this.#lines)) lines.end()
-    if (lostBytes !== undefined) this.#context.log.say(lostBytes > 0 ? `… ${lostBytes} bytes cut: the disk of the node is full …` : '… bytes cut: the disk of the node is full …')
+    if (lostBytes !== undefined && lostBytes > 0) this.#context.log.say(`… ${lostBytes} bytes cut: the disk of the node is full …`)
     const isLost = exitCode === undefined && signal === undefined && startError === undefined
     return { exitCode, signal, startError, isLost, isOverdue, wasEnded: this.ending !== undefined, stdout: Buffer.concat(this.#captured), isStdoutCut: this.#isCut, tail: this.#tail.toString('utf8').trim() }
   }
@@ -132,6 +144,9 @@ export class ProgramOutput {
       this.#isPaused = false
       if (!this.#isLeft) this.running?.resume()
     })
+    if (this.#hasSaidFull || !this.#context.outbox.isDiskFull) return
+    this.#hasSaidFull = true
+    this.#context.log.say('… the disk of the node is full: the program has to wait with what it prints …')
   }
 
   #capture(bytes: Buffer, limit: number): void {

@@ -2,7 +2,7 @@
  * Runs attempts, a few at a time. Owns the queue, the slots, the lock around package changes and the runs that are going on.
  *
  * 1. At most `concurrency` attempts run; the rest wait in the order they came.
- * 2. An attempt with an effect starts only after its intent is on the disk, and its result is offered to the outbox only after that is on the disk.
+ * 2. An attempt with an effect starts only after its intent is on the disk, and its result is offered to the outbox only after that is on the disk; its log was there before.
  *    An attempt without one (checks, probes, notes) starts at once and shares the flush of its result.
  * 3. Every attempt that was taken ends with a result in the journal, unless the agent stops first.
  */
@@ -150,22 +150,26 @@ export class Runner {
     this.#running.delete(attempt.keyText)
     this.#startNext()
     if (!end) return
-    await this.#record(attempt, end)
+    if (!(await this.#hasRecorded(run, end))) return
     run.forgetPrograms()
     this.#around.outbox.queueResult(attempt.key)
   }
 
-  /** Journals the result durably. On a full disk it is shortened, then tried again until it is in: a result must not be lost. */
-  async #record(attempt: JournaledAttempt, end: AttemptEnd): Promise<void> {
+  /** Journals the result durably. On a full disk it is shortened, then tried again until it is in: a result must not be lost. False when the agent stopped before. */
+  async #hasRecorded(run: AttemptRun, end: AttemptEnd): Promise<boolean> {
+    const { attempt } = run
     const { journal } = this.#around
     for (let tries = 0; ; tries++) {
       try {
+        // The result says that the log is there: after a power cut, too.
+        if (!(await run.settleLog())) throw new Error('there is no room in the spool to say what was cut of its log')
         if (!attempt.place) journal.end(attempt, encodeResult(tries === 0 ? end.result : withoutDiffs(end.result)), end.secretOutputs)
-        return await journal.flush()
+        await journal.flush()
+        return true
       } catch (error) {
         this.#log.error({ attempt: attempt.keyText, error: String(error) }, 'a result could not be journaled; trying again')
         if (tries > 0) await pauseFor(this.#around.clock, resultRetryMs).over
-        if (this.#isStopped) return
+        if (this.#isStopped) return false
       }
     }
   }

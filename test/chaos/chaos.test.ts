@@ -1,6 +1,5 @@
 /**
  * The bounded form of `npm run chaos`, as its users start it. Every check and every durable write is an assertion of its own.
- * Not among the tests yet (`npx tap test/chaos/bounded.ts`): lines are still lost when a node's disk is full and its agent is killed then, and the check of logs finds it.
  */
 import { spawn } from 'node:child_process'
 import { existsSync, mkdtempSync, readFileSync, rmSync } from 'node:fs'
