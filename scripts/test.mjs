@@ -91,7 +91,7 @@ tap('tests', files.filter((file) => !isIn('lab', 'e2e', 'chaos', 'simulation')(f
 // Alone: it keeps every core busy by itself.
 tap('simulation', files.filter(isIn('simulation')), 1, 900)
 // Alone: what it kills and restarts all the time needs the machine for itself, and its patience is counted in seconds.
-tap('chaos', files.filter(isIn('chaos')), 1, 600)
+tap('chaos', files.filter(isIn('chaos')), 1, 900)
 tap('nodes', files.filter(isIn('lab')), 1, 600)
 tap('end-to-end', files.filter(isIn('e2e')), 1, 1500)
 console.log(`\n${passed} passed, ${failed} failed`)
