@@ -1,14 +1,18 @@
 /** The system under measurement: server and agents as child processes, spoken to over the public REST API only. */
-import { spawn, type ChildProcess } from 'node:child_process'
 import { join } from 'node:path'
-import { createInterface } from 'node:readline'
+import { startProgram } from './children.js'
 
-export interface System {
+/** The REST API of a server. */
+export interface Api {
   readonly apiUrl: string
-  readonly gateway: string
   /** Bearer token of the administrator. */
   readonly token: string
   request(method: string, path: string, body?: unknown): Promise<{ readonly code: number; readonly body: any }>
+  readText(path: string): Promise<string>
+}
+
+export interface System extends Api {
+  readonly gateway: string
   startAgents(prefix: string, count: number): Promise<void>
   makeJoinToken(uses: number): Promise<string>
   readonly serverPid: number
@@ -17,32 +21,30 @@ export interface System {
 
 const here = import.meta.dirname
 
-/** Starts a TypeScript child program and resolves with its first line of output, parsed as JSON. */
-async function startChild(file: string, args: string[]): Promise<{ child: ChildProcess; hello: any }> {
-  const child = spawn(process.execPath, [...(process.env['LICHEN_BENCH_PROFILE'] ? ['--cpu-prof', `--cpu-prof-dir=${process.env['LICHEN_BENCH_PROFILE']}`] : []), '--import=tsx', join(here, file), ...args], { stdio: ['ignore', 'pipe', 'inherit'] })
-  const lines = createInterface({ input: child.stdout! })
-  const hello = await new Promise<any>((resolve, reject) => {
-    lines.on('line', (line) => line.startsWith('{') && resolve(JSON.parse(line)))
-    child.once('exit', (code) => reject(new Error(`${file} ended with ${code} before it was ready`)))
-  })
-  return { child, hello }
+/** The API at this address, spoken to as the administrator. */
+export function openApi(apiUrl: string, token: string): Api {
+  const headers = { authorization: `Bearer ${token}` }
+  return {
+    apiUrl,
+    token,
+    async request(method, path, body) {
+      const reply = await fetch(apiUrl + path, { method, headers: { ...headers, ...(body === undefined ? {} : { 'content-type': 'application/json' }) }, ...(body === undefined ? {} : { body: JSON.stringify(body) }) })
+      const text = await reply.text()
+      return { code: reply.status, body: text === '' ? undefined : JSON.parse(text) }
+    },
+    readText: async (path) => (await fetch(apiUrl + path, { headers })).text(),
+  }
 }
 
 /** Starts a server with the benchmark catalog on ephemeral loopback ports. */
 export async function startSystem(directory: string): Promise<System> {
-  const { child: server, hello } = await startChild('server.ts', [join(directory, 'server'), join(here, 'catalog')])
+  const server = startProgram('server.ts', [join(directory, 'server'), join(here, 'catalog')])
+  const hello = await server.hear((line) => line.apiUrl !== undefined)
   const children = [server]
-  const headers = { authorization: `Bearer ${hello.adminToken}` }
   const system: System = {
-    apiUrl: hello.apiUrl,
+    ...openApi(hello.apiUrl, hello.adminToken),
     gateway: `127.0.0.1:${hello.gatewayPort}`,
-    token: hello.adminToken,
-    serverPid: server.pid!,
-    async request(method, path, body) {
-      const reply = await fetch(hello.apiUrl + path, { method, headers: { ...headers, ...(body === undefined ? {} : { 'content-type': 'application/json' }) }, ...(body === undefined ? {} : { body: JSON.stringify(body) }) })
-      const text = await reply.text()
-      return { code: reply.status, body: text === '' ? undefined : JSON.parse(text) }
-    },
+    serverPid: server.pid,
     async makeJoinToken(uses) {
       const reply = await system.request('POST', '/v1/join-tokens', { uses, ttlS: 3600 })
       if (reply.code >= 300) throw new Error(JSON.stringify(reply.body))
@@ -53,7 +55,9 @@ export async function startSystem(directory: string): Promise<System> {
       // In two processes: on one core, fifty nodes' worth of signatures to verify would be measured, and nothing else.
       const half = Math.ceil(count / 2)
       const shares = count === 1 ? [[0, 1]] : [[0, half], [half, count]]
-      for (const { child } of await Promise.all(shares.map(([from, to]) => startChild('agents.ts', [directory, system.gateway, token, String(from), String(to), prefix])))) children.push(child)
+      const started = shares.map(([from, to]) => startProgram('agents.ts', [directory, system.gateway, token, String(from), String(to), prefix]))
+      children.push(...started)
+      await Promise.all(started.map((child) => child.hear((line) => line.agents > 0)))
       for (;;) {
         const nodes = (await system.request('GET', '/v1/nodes?limit=500')).body.items as { state: string; id: string }[]
         if (nodes.filter((node) => node.id.startsWith(prefix) && node.state === 'ready').length === count) return
@@ -61,10 +65,7 @@ export async function startSystem(directory: string): Promise<System> {
       }
     },
     async stop() {
-      for (const child of children.reverse()) {
-        child.kill('SIGTERM')
-        await new Promise((resolve) => child.once('exit', resolve))
-      }
+      for (const child of children.reverse()) await child.end('SIGTERM')
     },
   }
   return system
@@ -80,20 +81,29 @@ export const makePlan = (name: string, prefix: string, blueprint: string, count:
   rollout: { maxParallelNodes: 10_000 },
 })
 
+/** Submits the plan. Resolves with the id of the task. */
+export async function submitTask(api: Api, plan: object): Promise<string> {
+  const { code, body } = await api.request('POST', '/v1/tasks', { kind: 'apply', plan })
+  if (code !== 202) throw new Error(JSON.stringify(body))
+  return body.id
+}
+
 /** Submits and follows the event stream to the end of the task. Resolves with ms from submit to the recorded end. @throws when it did not succeed */
-export async function runTask(system: System, plan: object): Promise<{ id: string; elapsedMs: number }> {
+export async function runTask(api: Api, plan: object): Promise<{ id: string; elapsedMs: number }> {
   const start = performance.now()
-  const headers = { authorization: `Bearer ${system.token}`, 'content-type': 'application/json' }
-  const accepted = await fetch(`${system.apiUrl}/v1/tasks`, { method: 'POST', headers, body: JSON.stringify({ kind: 'apply', plan }) })
-  if (accepted.status !== 202) throw new Error(await accepted.text())
-  const { id } = (await accepted.json()) as { id: string }
-  const outcome = await readOutcome(system, id)
-  if (outcome !== 'succeeded') throw new Error(`task ${id} ended ${outcome}`)
+  const id = await submitTask(api, plan)
+  await untilSucceeded(api, id)
   return { id, elapsedMs: performance.now() - start }
 }
 
-async function readOutcome(system: System, id: string): Promise<string> {
-  const reply = await fetch(`${system.apiUrl}/v1/tasks/${id}/events?follow=true`, { headers: { authorization: `Bearer ${system.token}`, accept: 'text/event-stream' } })
+/** Follows the event stream to the end of the task. @throws when it did not succeed */
+export async function untilSucceeded(api: Api, id: string): Promise<void> {
+  const outcome = await readOutcome(api, id)
+  if (outcome !== 'succeeded') throw new Error(`task ${id} ended ${outcome}`)
+}
+
+async function readOutcome(api: Api, id: string): Promise<string> {
+  const reply = await fetch(`${api.apiUrl}/v1/tasks/${id}/events?follow=true`, { headers: { authorization: `Bearer ${api.token}`, accept: 'text/event-stream' } })
   let text = ''
   for await (const part of reply.body!.pipeThrough(new TextDecoderStream())) {
     text = text.slice(-4096) + part
