@@ -82,6 +82,7 @@ export function openClient(gateway: string, identity: Pick<Identity, 'caCertific
     'grpc.enable_http_proxy': 0,
     'grpc.max_receive_message_length': 16 * 1024 * 1024,
     'grpc.enable_retries': 0,
+    'grpc.enable_channelz': 0,
   })
 }
 

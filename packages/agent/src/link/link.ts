@@ -17,8 +17,11 @@ import type { Log } from '../log.js'
 import { Backoff } from './backoff.js'
 import type { AgentStream, StreamEvents } from './transport.js'
 
-/** A gateway that thousands of agents come back to at once may need seconds for each. */
-const welcomeTimeoutMs = 10_000
+/**
+ * A gateway that five thousand agents come back to at once needs some twenty seconds of a core for them, and serves them side by side: with half of this nearly all would give up shortly before
+ * they are welcomed, and its work would be for nothing. Twice as much holds up the way to another gateway when the host of this one is dead.
+ */
+const welcomeTimeoutMs = 30_000
 /** While there are gateways that were not tried yet: a dead host that answers nothing should not hold up the way to a living one. */
 const firstRoundTimeoutMs = 2500
 /** A stream that lasted this long counts as good: what comes after it begins anew. */

@@ -1,7 +1,8 @@
 /** The port of nodes and join tokens. */
-import type { Facts, NodeId } from '@lichen/core'
+import type { NodeId } from '@lichen/core'
 import type { JoinTokenRecord, NodeStore } from '../ports/node-store.js'
-import { listConditional, mergeChanges, unknownFacts, type NodeChange } from '../rules/node-rules.js'
+import { listConditional, mergeChanges, type NodeChange } from '../rules/node-rules.js'
+import { NodeDocuments } from '../rules/node-documents.js'
 import { admitNode } from './admission.js'
 import type { Reader } from './reader.js'
 import type { Session } from './sessions.js'
@@ -23,11 +24,7 @@ interface NodeRow {
   readonly engine: string | null
 }
 
-const decodeNode = (row: NodeRow): StoredNode => ({
-  ...row,
-  labels: JSON.parse(row.labels) as Record<string, string>,
-  facts: row.facts === null ? unknownFacts(row.id) : (JSON.parse(row.facts) as Facts),
-})
+const decodeNode = (row: NodeRow, documents: NodeDocuments): StoredNode => ({ ...row, ...documents.decode(row) })
 
 /** Engines in the rows of these nodes. */
 async function readEngines(session: Session, nodes: readonly NodeId[]): Promise<ReadonlyMap<string, string | null>> {
@@ -88,16 +85,18 @@ async function listJoinTokens(reader: Reader): Promise<readonly JoinTokenRecord[
   return rows.map((row) => ({ ...row, labels: JSON.parse(row.labels) as Record<string, string> }))
 }
 
-async function listNodes(reader: Reader): Promise<readonly StoredNode[]> {
+async function listNodes(reader: Reader, documents: NodeDocuments): Promise<readonly StoredNode[]> {
   const rows = await reader.all<NodeRow>(
     `SELECT id, labels, facts, state, cordoned, agent_version AS "agentVersion", key_digest AS "keyDigest", joined_at AS "joinedAt", last_seen_at AS "lastSeenAt", engine
      FROM nodes ORDER BY id`,
   )
-  return rows.map(decodeNode)
+  documents.keepOnly(rows)
+  return rows.map((row) => decodeNode(row, documents))
 }
 
 /** Nodes and join tokens. A node that joined and never connected is `lost` and has empty facts. */
 export function openNodes(reader: Reader, writer: Writer): NodeStore {
+  const documents = new NodeDocuments()
   return {
     putJoinToken: (token) => writer.submit(putJoinToken, token),
     listJoinTokens: () => listJoinTokens(reader),
@@ -107,7 +106,7 @@ export function openNodes(reader: Reader, writer: Writer): NodeStore {
       if (changes.length > 0) await writer.submit(updateNodes, changes)
     },
     setNode: (node, change) => writer.submit(setNode, { node, ...change }),
-    listNodes: () => listNodes(reader),
+    listNodes: () => listNodes(reader, documents),
     deleteNode: (node) => writer.submit(deleteNode, node),
   }
 }
