@@ -8,6 +8,7 @@ import { AgentGatewayService, type JoinReply, type JoinRequest, type RenewReply,
 import type { Authority } from '../authority/authority.js'
 import type { EngineMetrics } from '../metrics.js'
 import { admitNode, type JoinParts, renewCertificate } from './join.js'
+import { type Doorway, openDoorway } from './doorway.js'
 import type { NodeDirectory } from './node-directory.js'
 import { identifyPeer } from './peer.js'
 import { refusalOf } from './refusal.js'
@@ -50,16 +51,20 @@ const certificateCheckMs = 3_600_000
 export async function startGateway(parts: GatewayParts): Promise<Gateway> {
   const identity = await openGatewayIdentity(parts.authority, parts.clock)
   const server = new Server(serverOptions)
-  server.addService(AgentGatewayService, buildCalls(parts))
   const credentials = experimental.createCertificateProviderServerCredentials(identity.provider, identity.provider, false)
-  const address = `${parts.host.includes(':') ? `[${parts.host}]` : parts.host}:${parts.port}`
-  const port = await new Promise<number>((resolve, reject) => {
-    server.bindAsync(address, credentials, (error, bound) => (error ? reject(new LichenError('SERVER_PORT_TAKEN', `the gateway cannot listen on ${address}: ${error.message}`, { cause: error })) : resolve(bound)))
+  const injector = server.createConnectionInjector(credentials)
+  const doorway = await openDoorway({ host: parts.host, port: parts.port, clock: parts.clock, letThrough: (socket) => injector.injectConnection(socket) }).catch((error: Error) => {
+    identity.stop()
+    server.forceShutdown()
+    throw new LichenError('SERVER_PORT_TAKEN', `the gateway cannot listen on ${parts.host.includes(':') ? `[${parts.host}]` : parts.host}:${parts.port}: ${error.message}`, { cause: error })
   })
+  server.addService(AgentGatewayService, buildCalls(parts, doorway))
   return {
-    port,
+    port: doorway.port,
     async stop() {
       identity.stop()
+      doorway.stop()
+      injector.destroy()
       server.forceShutdown()
     },
   }
@@ -67,7 +72,7 @@ export async function startGateway(parts: GatewayParts): Promise<Gateway> {
 
 type UnaryCalls = { join: (call: ServerUnaryCall<JoinRequest, JoinReply>, answer: sendUnaryData<JoinReply>) => void; renew: (call: ServerUnaryCall<RenewRequest, RenewReply>, answer: sendUnaryData<RenewReply>) => void; connect: (call: AgentCall) => void }
 
-function buildCalls(parts: GatewayParts): UnaryCalls {
+function buildCalls(parts: GatewayParts, doorway: Doorway): UnaryCalls {
   const { authority, directory, limits, listener, log, metrics, clock, instance } = parts
   let sessions = 0
 
@@ -105,9 +110,18 @@ function buildCalls(parts: GatewayParts): UnaryCalls {
   }
 
   return {
-    join: (call, answer) => answerWith(admitNode(call.request, parts), 'joining', answer),
-    renew: (call, answer) => answerWith(identifyPeer(call, authority, directory).then((identity) => renewCertificate(call.request, identity, parts)), 'renewing a certificate', answer),
-    connect: (call) => void connect(call),
+    join(call, answer) {
+      doorway.arrived(call.getPeer())
+      answerWith(admitNode(call.request, parts), 'joining', answer)
+    },
+    renew(call, answer) {
+      doorway.arrived(call.getPeer())
+      answerWith(identifyPeer(call, authority, directory).then((identity) => renewCertificate(call.request, identity, parts)), 'renewing a certificate', answer)
+    },
+    connect(call) {
+      doorway.arrived(call.getPeer())
+      void connect(call)
+    },
   }
 }
 

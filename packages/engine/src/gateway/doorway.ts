@@ -1,0 +1,96 @@
+/**
+ * Where agents' connections come in. Owns the listening socket, what waits before the handshake, and the count of those in it. When thousands come back at once, serving all of them side by
+ * side would end every handshake at about the same moment, late, and many agents would have given up by then: what they cost would be for nothing, and they would come again. So they go through
+ * one after the other, some at a time, and the others wait unread, which costs next to nothing.
+ *
+ * 1. At most `throughAtOnce` connections are between being let through and their first call, or the end of `placeMs`: who says nothing holds up nobody for longer.
+ * 2. First come, first served.
+ * 3. One that waited for longer than agents do is closed unread: its agent has gone.
+ */
+import { createServer, type Socket } from 'node:net'
+import type { Clock, Timer } from '@lichen/core'
+
+export interface DoorwayParts {
+  readonly host: string
+  /** 0 lets the system choose. */
+  readonly port: number
+  readonly clock: Clock
+  /** Takes the connection: TLS and all that follows. */
+  readonly letThrough: (socket: Socket) => void
+}
+
+export interface Doorway {
+  readonly port: number
+  /** The connection from there (`address:port`) has made its first call: another may come through. */
+  arrived(peer: string): void
+  /** Closes what waits, and listens no more. */
+  stop(): void
+}
+
+// A handshake takes some 4 ms of a core, and over a long way three times 100 ms: half as many would let only 200 through each second there, twice as many would take a second of a core side by side.
+export const throughAtOnce = 128
+// For a way that takes 500 ms for a message and its answer. Half as much lets more than `throughAtOnce` through when the machine is slow, twice as much lets silent peers hold up the others.
+const placeMs = 2_000
+// As long as agents wait for a Welcome (packages/agent/src/link/link.ts).
+const waitingLimitMs = 30_000
+const backlog = 4_096
+
+/** A doorway that listens. Rejects with the error of the system when it cannot. */
+export function openDoorway({ host, port, clock, letThrough }: DoorwayParts): Promise<Doorway> {
+  const waiting: { readonly socket: Socket; readonly since: number }[] = []
+  const places = new Map<string, Timer>()
+
+  function free(peer: string): void {
+    const place = places.get(peer)
+    if (place === undefined) return
+    place.cancel()
+    places.delete(peer)
+    letNext()
+  }
+
+  function letNext(): void {
+    while (places.size < throughAtOnce) {
+      const next = waiting.shift()
+      if (next === undefined) return
+      const { socket, since } = next
+      if (socket.destroyed) continue
+      if (clock.elapsed() - since > waitingLimitMs) socket.destroy()
+      else enter(socket)
+    }
+  }
+
+  function enter(socket: Socket): void {
+    const peer = peerOf(socket)
+    places.set(peer, clock.after(placeMs, () => free(peer)))
+    socket.once('close', () => free(peer))
+    letThrough(socket)
+  }
+
+  const server = createServer({ pauseOnConnect: true, noDelay: true }, (socket) => {
+    // Until TLS has it nobody else listens, and an 'error' without a listener ends the process.
+    socket.on('error', () => undefined)
+    waiting.push({ socket, since: clock.elapsed() })
+    letNext()
+  })
+  return new Promise((resolve, reject) => {
+    server.once('error', reject)
+    server.listen({ host, port, backlog }, () => {
+      server.off('error', reject)
+      // Out of file descriptors, or an accept that was taken back: the next one may work.
+      server.on('error', () => undefined)
+      resolve({
+        port: (server.address() as { port: number }).port,
+        arrived: free,
+        stop() {
+          server.close()
+          for (const { socket } of waiting.splice(0)) socket.destroy()
+          for (const place of places.values()) place.cancel()
+          places.clear()
+        },
+      })
+    })
+  })
+}
+
+/** As `getPeer` of a call says it. */
+const peerOf = (socket: Socket): string => `${socket.remoteAddress}:${socket.remotePort}`
