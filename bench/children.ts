@@ -22,8 +22,8 @@ export interface Child {
 }
 
 /** A TypeScript program of this directory. */
-export function startProgram(file: string, args: readonly string[], env: NodeJS.ProcessEnv = {}): Child {
-  return watchChild(file, spawn(process.execPath, [...profileOptions, '--import=tsx', join(here, file), ...args], { stdio: ['ignore', 'pipe', 'inherit'], env: { ...process.env, ...env } }))
+export function startProgram(file: string, args: readonly string[]): Child {
+  return watchChild(file, spawn(process.execPath, [...profileOptions, '--import=tsx', join(here, file), ...args], { stdio: ['pipe', 'pipe', 'inherit'] }))
 }
 
 /** A child with its standard output as a pipe; lines that are no JSON are heard as text. */

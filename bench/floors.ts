@@ -6,6 +6,8 @@ import { join } from 'node:path'
 import grpc from '@grpc/grpc-js'
 import sqlite3 from 'sqlite3'
 import { AgentGatewayClient, AgentGatewayService, type AgentMessage, type EngineMessage } from '@lichen/protocol'
+import { readCpuS, readRssMiB, startProgram } from './children.js'
+import { median } from './quantile.js'
 
 const elapsedS = (from: number) => (performance.now() - from) / 1000
 
@@ -41,11 +43,17 @@ export async function measureSqliteCommits(directory: string, count = 3000): Pro
   return rate
 }
 
-/** Small messages per second one way on an empty bidirectional gRPC stream over TLS, server and client in this process. */
-export async function measureGrpcStream(directory: string, count = 100_000): Promise<number> {
+/** Files of a P-256 key and its certificate for localhost, which is its own authority. */
+function makeCertificate(directory: string): { readonly key: string; readonly certificate: string } {
   const key = join(directory, 'floor.key')
   const certificate = join(directory, 'floor.crt')
   execFileSync('openssl', ['req', '-x509', '-newkey', 'ec', '-pkeyopt', 'ec_paramgen_curve:P-256', '-nodes', '-keyout', key, '-out', certificate, '-days', '1', '-subj', '/CN=localhost', '-addext', 'subjectAltName=DNS:localhost'], { stdio: 'ignore' })
+  return { key, certificate }
+}
+
+/** Small messages per second one way on an empty bidirectional gRPC stream over TLS, server and client in this process. */
+export async function measureGrpcStream(directory: string, count = 100_000): Promise<number> {
+  const { key, certificate } = makeCertificate(directory)
   const server = new grpc.Server()
   let received = 0
   let finish: () => void = () => undefined
@@ -70,6 +78,51 @@ export async function measureGrpcStream(directory: string, count = 100_000): Pro
   client.close()
   server.forceShutdown()
   return rate
+}
+
+export interface ConnectionFloor {
+  /** Connections with mutual TLS that a bare gRPC server accepts for each second of its processor time, each with a stream. */
+  readonly acceptsPerCpuS: number
+  /** Sending a message down each stream until all have answered, ms; median of five. */
+  readonly fanOutMs: number
+  /** Of the bare server with all connections, and without any. */
+  readonly rssMiB: number
+  readonly emptyRssMiB: number
+}
+
+/** A bare gRPC server in a process of its own and so many connections to it from this one. */
+export async function measureConnections(directory: string, count = 1_000): Promise<ConnectionFloor> {
+  const { key, certificate } = makeCertificate(directory)
+  const server = startProgram('grpc-floor.ts', [key, certificate])
+  const { port } = await server.hear((line) => line.port !== undefined)
+  const cpuS = readCpuS(server.pid)
+  const emptyRssMiB = readRssMiB(server.pid)
+  const pem = readFileSync(certificate)
+  const credentials = grpc.credentials.createSsl(pem, readFileSync(key), pem)
+  const clients: AgentGatewayClient[] = []
+  for (let at = 0; at < count; at += 50) {
+    await Promise.all(Array.from({ length: Math.min(50, count - at) }, async () => {
+      const client = new AgentGatewayClient(`localhost:${port}`, credentials, { 'grpc.use_local_subchannel_pool': 1, 'grpc.enable_channelz': 0 })
+      clients.push(client)
+      const stream = client.connect()
+      let isOpen = false
+      await new Promise<void>((resolve, reject) => stream.on('error', reject).on('data', () => {
+        if (isOpen) return void stream.write({ message: { $case: 'heartbeat', value: { facts: 'x'.repeat(190) } } })
+        isOpen = true
+        resolve()
+      }))
+    }))
+  }
+  const acceptsPerCpuS = count / (readCpuS(server.pid) - cpuS)
+  const samples: { fanOutMs: number; rssMiB: number }[] = []
+  for (let run = 0; run < 6; run++) {
+    server.forget()
+    server.process.stdin!.write('again\n')
+    samples.push(await server.hear((line) => line.fanOutMs > 0))
+  }
+  await server.end('SIGTERM')
+  for (const client of clients) client.close()
+  return { acceptsPerCpuS, fanOutMs: median(samples.slice(1).map((sample) => sample.fanOutMs)), rssMiB: samples.at(-1)!.rssMiB, emptyRssMiB }
 }
 
 /** A fresh directory on the disk that is measured, removed at exit. */

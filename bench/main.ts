@@ -3,13 +3,17 @@ import { cpus, release, totalmem } from 'node:os'
 import { parseArgs } from 'node:util'
 import { measureAgentMemory } from './agent-memory.js'
 import { measureLatency, measureThroughput } from './actions.js'
-import { makeDirectory, measureFlushes, measureGrpcStream, measureSqliteCommits } from './floors.js'
+import { type FleetSystem, measureComeBack, measureFanOut, measureIdle, measureUnchanged, startFleetSystem } from './fleet-figures.js'
+import { type ConnectionFloor, makeDirectory, measureConnections, measureFlushes, measureGrpcStream, measureSqliteCommits } from './floors.js'
 import { measureLineLatency, measureLogRate } from './log-path.js'
+import { measurePostgres, measurePostgresEndToEnd } from './postgres-figures.js'
 import { median, quantile } from './quantile.js'
 import { measureRabbitConfirms } from './rabbit-floor.js'
+import { measureSimulator } from './simulator.js'
 import { measureSubmit } from './submit.js'
 import { startSystem, type System } from './system.js'
 import { buildTable, type Figure } from './table.js'
+import { measureTakeOver } from './take-over.js'
 
 const { values: options } = parseArgs({ options: { quick: { type: 'boolean', default: false }, only: { type: 'string' } } })
 const isQuick = options.quick
@@ -42,6 +46,57 @@ const sections: Readonly<Record<string, (floors: Floors) => Promise<void>>> = {
     const memory = await withSystem({}, (system) => measureAgentMemory(system, directory, isQuick ? 5 : 20))
     figures.push(memory === undefined ? { what: 'agent idle, resident', value: Number.NaN, unit: 'MiB', note: 'npm run package:agent first' } : { what: 'agent idle, resident', value: memory.rssMiB, unit: 'MiB', target: { below: 60 }, note: `proportional ${memory.pssMiB.toFixed(0)} MiB` })
   },
+  async takeover() {
+    const runs = await measureTakeOver(makeDirectory(), isQuick ? 2 : 7)
+    if (runs === undefined) return void figures.push({ what: 'take-over after kill -9 of an engine', value: Number.NaN, unit: 's', note: 'PostgreSQL and RabbitMQ cannot be run here' })
+    const claimed = runs.map((run) => run.claimedMs / 1000)
+    const succeeded = runs.map((run) => run.succeededMs / 1000)
+    figures.push({ what: 'kill -9 of an engine to taskClaimed, worst', value: Math.max(...claimed), unit: 's', target: { below: 5 }, note: `median ${median(claimed).toPrecision(3)} s of ${runs.length}; default settings` })
+    figures.push({ what: '  to success of an action sent after it, worst', value: Math.max(...succeeded), unit: 's', target: { below: 5 }, note: `median ${median(succeeded).toPrecision(3)} s` })
+  },
+  async fanout() {
+    const floor = await readConnectionFloor()
+    const runs = await withFleet(1_000, (system) => measureFanOut(system, isQuick ? 2 : 5))
+    const elapsed = runs.map((run) => run.elapsedMs / 1000)
+    figures.push({ what: '1,000 agents, one no-op action each', value: median(elapsed), unit: 's', target: { below: 2 }, floor: { what: 's bare fan-out', value: floor.fanOutMs / 1000 }, note: `worst ${Math.max(...elapsed).toPrecision(3)} s; server ${Math.round(median(runs.map((run) => run.cpuMs)))} ms of processor time` })
+  },
+  async unchanged() {
+    const runs = await withFleet(500, (system) => measureUnchanged(system, 10, isQuick ? 2 : 5))
+    const elapsed = runs.map((run) => run.elapsedMs / 1000)
+    figures.push({ what: 'no-change apply, 500 nodes × 10 actions', value: median(elapsed), unit: 's', target: { below: 2 }, note: `worst ${Math.max(...elapsed).toPrecision(3)} s; each node looks at its 10 files; server ${Math.round(median(runs.map((run) => run.cpuMs)))} ms of processor time` })
+  },
+  async fleet() {
+    const floor = await readConnectionFloor()
+    const size = isQuick ? 1_000 : 5_000
+    const name = size.toLocaleString('en')
+    await withFleet(size, async (system) => {
+      const { joinMs } = system.fleet
+      figures.push({ what: `joining of ${name} agents`, value: joinMs / 1000, unit: 's', note: `${Math.round((size * 1000) / joinMs)}/s; a key, a certificate request and three connections each, made on this machine too` })
+      const idle = await measureIdle(system, isQuick ? 10 : 60)
+      const floorMiB = ((floor.rssMiB - floor.emptyRssMiB) * size) / 1_000
+      figures.push({ what: `${name} idle agents, server resident`, value: idle.rssMiB, unit: 'MiB', target: { below: 700 }, floor: { what: 'MiB bare connections', value: floorMiB }, note: 'API, engine, gateway and SQLite in one process' })
+      figures.push({ what: `${name} idle agents, share of a core`, value: idle.coreShare * 100, unit: '%', target: { below: 5 }, note: 'heartbeats included' })
+      const back = await measureComeBack(system, 0)
+      figures.push({ what: `${name} agents back after kill -9 of the server`, value: back.elapsedMs / 1000, unit: 's', target: { below: 60 }, floor: { what: 's of accepting', value: size / floor.acceptsPerCpuS }, note: `server ${back.cpuMs.toFixed(0)} ms of processor time, ${Math.round(back.rssMiB)} MiB after it; a task with an action in progress on every node succeeded` })
+    })
+  },
+  async postgres() {
+    const measured = await measurePostgres(isQuick ? 2 : 6)
+    if (measured === undefined) return void figures.push({ what: 'durable completions on PostgreSQL', value: Number.NaN, unit: '/s', note: 'PostgreSQL cannot be run here' })
+    const { commits1, commits20, completions } = measured
+    figures.push({ what: 'floor: bare PostgreSQL commit, 1 row', value: commits20, unit: '/s', note: `20 connections; on one ${Math.round(commits1)}/s` })
+    for (const { together, perSecond } of completions) {
+      figures.push({ what: `completions on PostgreSQL, store port, ${together} an append`, value: perSecond, unit: '/s', target: { atLeast: 5000 }, floor: { what: 'bare commits/s', value: commits20 }, note: '50 tasks at once: result, next intent and row of the task' })
+    }
+    for (const { tasks, components } of [{ tasks: 1, components: 60 }, { tasks: 10, components: 6 }]) {
+      const rates = await measurePostgresEndToEnd(50, components, tasks, isQuick ? 1 : 5)
+      if (rates) figures.push({ what: `actions on PostgreSQL, end to end, ${tasks === 1 ? 'one task' : `${tasks} tasks at once`}`, value: median(rates), unit: '/s', floor: { what: 'bare commits/s', value: commits20 }, note: '50 simulated agents; planned, signed, sent, answered, recorded; default settings' })
+    }
+  },
+  async simulator() {
+    const { perSecond, perCpuSecond } = await measureSimulator(isQuick ? 50 : 300)
+    figures.push({ what: 'simulated task-runs, one process', value: perCpuSecond, unit: '/s of a core', note: `${perSecond}/s of real time; all faults` })
+  },
 }
 
 interface Floors {
@@ -59,6 +114,28 @@ async function measureFloors(): Promise<Floors> {
   figures.push({ what: 'floor: empty gRPC stream over TLS', value: stream, unit: 'messages/s' })
   if (rabbit !== undefined) figures.push({ what: 'floor: bare RabbitMQ confirmed publish', value: rabbit.window100, unit: '/s', note: `window 100, quorum queue; one at a time ${Math.round(rabbit.window1)}/s` })
   return { sqlite, flushMs: flushes.medianMs }
+}
+
+let connectionFloor: ConnectionFloor | undefined
+
+/** What a bare gRPC server reaches with a thousand connections; measured when the first figure needs it. */
+async function readConnectionFloor(): Promise<ConnectionFloor> {
+  if (connectionFloor !== undefined) return connectionFloor
+  connectionFloor = await measureConnections(directory)
+  const { acceptsPerCpuS, fanOutMs, rssMiB, emptyRssMiB } = connectionFloor
+  figures.push({ what: 'floor: accepting mTLS connections', value: acceptsPerCpuS, unit: '/s of a core', note: `with a stream each; ${Math.round((rssMiB - emptyRssMiB) * 1.024)} KiB each` })
+  figures.push({ what: 'floor: gRPC fan-out, 1,000 connections', value: fanOutMs, unit: 'ms', note: 'a message down each stream, until all have answered' })
+  return connectionFloor
+}
+
+/** A server with its defaults and a fleet of its own. */
+async function withFleet<T>(size: number, measure: (system: FleetSystem) => Promise<T>): Promise<T> {
+  const system = await startFleetSystem(makeDirectory(), size)
+  try {
+    return await measure(system)
+  } finally {
+    await system.end()
+  }
 }
 
 /** A system of its own for each figure, with so many agents of each label: what one measurement leaves behind does not weigh on the next. */
