@@ -1,4 +1,4 @@
-import { appendFileSync, readFileSync, statSync, truncateSync, writeFileSync } from 'node:fs'
+import { appendFileSync, closeSync, openSync, readFileSync, statSync, truncateSync, writeFileSync, writeSync } from 'node:fs'
 import { join } from 'node:path'
 import t, { type Test } from 'tap'
 import { attemptKeyText, buildOrder, encodeOrder, encodeResult } from '@lichen/protocol'
@@ -7,6 +7,7 @@ import { countTornBytes, RecordFile, readRecords } from '../../packages/agent/di
 import { nodeDisk } from '../../packages/agent/dist/disk/node-disk.js'
 import { clock, makeDirectory, quiet } from './agent.js'
 import { makeCommand, makeOrder } from './gateway.js'
+import { fill, mountSmall, skip } from './small-disk.js'
 
 const result = (text: string): string => encodeResult({ outcome: 'succeeded', changed: false, commands: [], outputs: { text }, startedAt: 1, endedAt: 2 })
 
@@ -14,6 +15,12 @@ function makeAcceptable(action: string, expiresAt = 1000, epoch = 1) {
   const parts = makeOrder({ key: { taskId: 't-1', actionId: action, attempt: 1 }, epoch, expiresAt, commands: [makeCommand('note', { text: 'x' })] })
   const order = buildOrder(parts)
   return { order: { ...order, key: parts.key }, bytes: encodeOrder(order), keyText: attemptKeyText(parts.key) }
+}
+
+function writeAt(path: string, bytes: Buffer, position: number): void {
+  const fd = openSync(path, 'r+')
+  writeSync(fd, bytes, 0, bytes.length, position)
+  closeSync(fd)
 }
 
 const openJournal = (directory: string, now = (): number => 500, log = quiet) => Journal.open({ directory, disk: nodeDisk, clock: { ...clock, now }, log })
@@ -46,6 +53,35 @@ t.test('what was recorded is there after reopening', async (t) => {
   const text = readFileSync(join(directory, 'journal.log'), 'latin1')
   t.match(text, 'value-b')
   t.notMatch(text, 'value-c')
+})
+
+t.test('on a full disk it opens as it is, whole or torn, and is written on', { skip }, async (t) => {
+  const directory = mountSmall(t, '2m')
+  const journal = await openJournal(directory)
+  const [a, b, c, d] = ['a', 'b', 'c', 'd'].map((name) => makeAcceptable(name)) as [ReturnType<typeof makeAcceptable>, ReturnType<typeof makeAcceptable>, ReturnType<typeof makeAcceptable>, ReturnType<typeof makeAcceptable>]
+  for (const { order, bytes } of [a, b]) journal.accept(order, bytes)
+  journal.end(journal.find(b.keyText)!, result('b'), { key: 'value-b' })
+  journal.acknowledge(journal.find(b.keyText)!)
+  journal.accept(c.order, c.bytes)
+  await journal.close()
+  const path = join(directory, 'journal.log')
+  const cut = readFileSync(path).lastIndexOf('note')
+  fill(directory)
+  // The intent of c is torn, as by a power cut; what follows it on the disk is of no use.
+  writeAt(path, Buffer.from('torn'), cut)
+  const warnings: string[] = []
+  const again = await openJournal(directory, undefined, { ...quiet, warn: (_fields: object, message: string) => void warnings.push(message) } as typeof quiet)
+  t.match(warnings, [/torn record/, /no room to compact/])
+  t.same(again.unfinished().map((attempt) => attempt.keyText), [a.keyText])
+  t.match(again.readResult(again.find(b.keyText)!), { result: result('b') })
+  again.end(again.find(a.keyText)!, result('a'), {})
+  again.accept(d.order, d.bytes)
+  await again.close()
+  const last = await openJournal(directory)
+  t.same(last.unfinished().map((attempt) => attempt.keyText), [d.keyText])
+  t.match(last.readResult(last.find(a.keyText)!), { result: result('a') })
+  t.equal(last.find(c.keyText), undefined)
+  await last.close()
 })
 
 t.test('an acknowledged attempt is forgotten when its order has expired, its epoch is not', async (t) => {

@@ -24,7 +24,7 @@ export interface DiskFile {
 }
 
 export interface Disk {
-  /** Makes the directory and its parents where they are missing, for the owner alone. */
+  /** Makes the directory and its parents where they are missing, for the owner alone; durably. */
   makeDirectory(path: string): void
   /** Names of what is in the directory, in no order; none when there is no such directory. */
   list(path: string): string[]

@@ -1,13 +1,19 @@
 /** The disk of the machine. */
 import { closeSync, existsSync, fdatasync, fdatasyncSync, fstatSync, fsyncSync, mkdirSync, openSync, readdirSync, readSync, renameSync, rmSync, statfsSync, writeSync, writevSync } from 'node:fs'
 import { open } from 'node:fs/promises'
+import { dirname, resolve } from 'node:path'
 import type { Disk, DiskFile, OpenMode } from './disk.js'
 
 const flags: { readonly [Mode in OpenMode]: string } = { read: 'r', replace: 'w+', keep: 'r+' }
 
 /** The machine's own file systems, as a disk. */
 export const nodeDisk: Disk = {
-  makeDirectory: (path) => void mkdirSync(path, { recursive: true, mode: 0o700 }),
+  makeDirectory(path) {
+    // The topmost that was missing: the entry that a power cut could take, with all below it.
+    const made = mkdirSync(path, { recursive: true, mode: 0o700 })
+    if (made === undefined) return
+    for (let directory = resolve(path); directory !== dirname(resolve(made)); ) syncNow((directory = dirname(directory)))
+  },
   list: (path) => (existsSync(path) ? readdirSync(path) : []),
   open: (path, mode) => new NodeFile(openFile(path, mode)),
   rename: renameSync,
@@ -21,18 +27,20 @@ export const nodeDisk: Disk = {
       await directory.close()
     }
   },
-  syncDirectoryNow(path) {
-    const fd = openSync(path, 'r')
-    try {
-      fsyncSync(fd)
-    } finally {
-      closeSync(fd)
-    }
-  },
+  syncDirectoryNow: syncNow,
   freeBytes(path) {
     const { bavail, bsize } = statfsSync(path)
     return bavail * bsize
   },
+}
+
+function syncNow(path: string): void {
+  const fd = openSync(path, 'r')
+  try {
+    fsyncSync(fd)
+  } finally {
+    closeSync(fd)
+  }
 }
 
 function openFile(path: string, mode: OpenMode): number {

@@ -114,6 +114,8 @@ export class Spool {
     spool.#goOn(found.filter(({ chunks }) => chunks.length > 0).map(({ segment }) => segment))
     for (const { segment } of found.filter(({ chunks }) => chunks.length === 0)) spool.#retire(segment)
     for (const { head, place } of found.flatMap(({ chunks }) => chunks).sort((a, b) => a.use - b.use)) onChunk(head, place)
+    // As with what is in them: an earlier run may have died before their names were synced.
+    spool.#hasNewNames = found.length > 0
     spool.makeRoom()
     // Two from the beginning, as far as the disk allows.
     if (spool.#current === undefined) spool.#advance()
