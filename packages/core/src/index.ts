@@ -1,5 +1,6 @@
 export * from './ids.js'
 export * from './clock.js'
+export * from './compiled-check.js'
 export * from './errors.js'
 export * from './plan/plan-schema.js'
 export * from './node/facts.js'

@@ -1,6 +1,6 @@
 /** Commands on the wire: JSON of Command[] in UTF-8, checked against core's schemas where it comes in. */
 import { Value } from '@sinclair/typebox/value'
-import { type Command, commandSchemas, type Parsed, type Problem } from '@lichen/core'
+import { type Command, type CommandKind, commandSchemas, isCommandSpec, type Parsed, type Problem } from '@lichen/core'
 
 /** Problems listed for one order: enough to see what is wrong, not a book. */
 const maxProblems = 20
@@ -28,9 +28,8 @@ function checkCommand(command: unknown, path: string): Problem[] {
   if (typeof name !== 'string') problems.push(problem(`${path}.name`, 'must be a text'))
   if (typeof timeoutMs !== 'number' || !Number.isInteger(timeoutMs) || timeoutMs < 1) problems.push(problem(`${path}.timeoutMs`, 'must be a whole number of milliseconds above 0'))
   if (typeof kind !== 'string' || !Object.hasOwn(commandSchemas, kind)) return [...problems, problem(`${path}.kind`, `no command kind ${JSON.stringify(kind)} on this node`)]
-  const schema = commandSchemas[kind as keyof typeof commandSchemas]
-  if (!Value.Check(schema, spec)) {
-    for (const error of Value.Errors(schema, spec)) problems.push(problem(`${path}.spec${error.path.replaceAll('/', '.')}`, error.message))
+  if (!isCommandSpec(kind as CommandKind, spec)) {
+    for (const error of Value.Errors(commandSchemas[kind as CommandKind], spec)) problems.push(problem(`${path}.spec${error.path.replaceAll('/', '.')}`, error.message))
   }
   return problems
 }

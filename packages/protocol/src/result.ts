@@ -1,7 +1,7 @@
 /** Results on the wire: JSON of AttemptResult, checked where it comes in; the gateway records nothing else. */
 import { Type } from '@sinclair/typebox'
 import { Value } from '@sinclair/typebox/value'
-import type { AttemptResult, Parsed } from '@lichen/core'
+import { type AttemptResult, compileCheck, type Parsed } from '@lichen/core'
 
 const OutcomeSchema = Type.Union(['succeeded', 'failed', 'timedOut', 'cancelled', 'unknown'].map((outcome) => Type.Literal(outcome)))
 const FailureSchema = Type.Object({ code: Type.String({ pattern: '^[A-Z][A-Z0-9_]*$' }), message: Type.String(), command: Type.Optional(Type.String()) })
@@ -26,6 +26,8 @@ const AttemptResultSchema = Type.Object({
   endedAt: Type.Number(),
 })
 
+const isAttemptResult = compileCheck(AttemptResultSchema)
+
 /** The result as it stands in a ResultReport. */
 export const encodeResult = (result: AttemptResult): string => JSON.stringify(result)
 
@@ -37,7 +39,7 @@ export function decodeResult(text: string): Parsed<AttemptResult> {
   } catch (error) {
     return { ok: false, problems: [{ code: 'ORDER_MALFORMED', path: '', message: `the result is no JSON: ${(error as Error).message}` }] }
   }
-  if (Value.Check(AttemptResultSchema, value)) return { ok: true, value: value as AttemptResult }
+  if (isAttemptResult(value)) return { ok: true, value: value as AttemptResult }
   const problems = [...Value.Errors(AttemptResultSchema, value)].slice(0, 20)
   return { ok: false, problems: problems.map((error) => ({ code: 'ORDER_MALFORMED', path: error.path.slice(1).replaceAll('/', '.'), message: error.message })) }
 }

@@ -5,6 +5,7 @@
  * Every kind is check → do → verify. Check mode stops after the check and reports what would change, with a diff where there is one.
  */
 import { Type, type Static, type TObject } from '@sinclair/typebox'
+import { compileCheck } from '../compiled-check.js'
 
 const strict = { additionalProperties: false } as const
 const AbsolutePath = Type.String({ pattern: '^/', description: 'Absolute path on the node.' })
@@ -154,6 +155,12 @@ export const commandSchemas = {
 } as const satisfies Record<string, TObject>
 
 export type CommandKind = keyof typeof commandSchemas
+
+const commandChecks = Object.fromEntries(Object.entries(commandSchemas).map(([kind, schema]) => [kind, compileCheck(schema)])) as Record<CommandKind, (spec: unknown) => boolean>
+
+/** Whether the value is a spec of this kind. */
+export const isCommandSpec = (kind: CommandKind, spec: unknown): boolean => commandChecks[kind](spec)
+
 /** The spec of one kind of command. */
 export type CommandSpec<Kind extends CommandKind> = Static<(typeof commandSchemas)[Kind]>
 

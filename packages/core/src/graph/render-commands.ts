@@ -1,5 +1,5 @@
 import { Value } from '@sinclair/typebox/value'
-import { commandSchemas, type Command } from '../command/command-schema.js'
+import { commandSchemas, isCommandSpec, type Command } from '../command/command-schema.js'
 import type { CompiledAction, CompiledCommand } from '../blueprint/compiled-blueprint.js'
 import { ValueError } from '../blueprint/compiled-value.js'
 import type { EvaluationContext } from '../blueprint/expression.js'
@@ -42,8 +42,8 @@ function renderCommand(command: CompiledCommand, context: EvaluationContext, rep
   const schema = commandSchemas[command.kind]
   const raw = command.spec(context)
   // Templates give text; `port: "{{ params.port }}"` means a number.
-  const spec = Value.Check(schema, raw) ? raw : Value.Convert(schema, raw)
-  if (Value.Check(schema, spec)) return [{ name: String(command.name(context)), kind: command.kind, timeoutMs: command.timeoutMs, spec } as Command]
+  const spec = isCommandSpec(command.kind, raw) ? raw : Value.Convert(schema, raw)
+  if (isCommandSpec(command.kind, spec)) return [{ name: String(command.name(context)), kind: command.kind, timeoutMs: command.timeoutMs, spec } as Command]
   for (const problem of shapeProblems(schema, spec, 'BLUEPRINT_COMMAND')) report('BLUEPRINT_COMMAND', `${command.kind}${problem.path === '' ? '' : `.${problem.path}`} ${problem.message}`)
   return []
 }

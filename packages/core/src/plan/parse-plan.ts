@@ -1,11 +1,13 @@
 /** From bytes that somebody sent to a plan of the right shape. Its meaning is check-plan.ts's. */
-import { Value } from '@sinclair/typebox/value'
+import { compileCheck } from '../compiled-check.js'
 import type { ErrorCode, Problem } from '../errors.js'
 import type { Parsed } from '../parsed.js'
 import { maxPlanSizeBytes, PlanSchema, type Plan } from './plan-schema.js'
 import { findRepeatedKey } from './repeated-key.js'
 import { shapeProblems } from './shape-problems.js'
 import { parseYamlText } from './yaml-text.js'
+
+const isPlan = compileCheck(PlanSchema)
 
 /** Deepest nesting accepted. Parameters of real services nest five deep; without a limit a document of brackets ends in a stack overflow. */
 const maxDepth = 64
@@ -16,7 +18,7 @@ export function parsePlan(input: unknown): Parsed<Plan> {
   if (!parsed.ok) return parsed
   const { value } = parsed
   if (isTooDeep(value)) return failed('PLAN_SHAPE', '', `the document is nested more than ${maxDepth} levels deep`)
-  if (Value.Check(PlanSchema, value)) return { ok: true, value }
+  if (isPlan(value)) return { ok: true, value: value as Plan }
   return { ok: false, problems: tooMany(value) ?? shapeProblems(PlanSchema, value, 'PLAN_SHAPE') }
 }
 

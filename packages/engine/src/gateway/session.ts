@@ -6,9 +6,8 @@
  * certificate it was opened with does; (6) a stream that has ended is never told of as opened, and one that was is told of as closed, once.
  */
 import type { ServerDuplexStream } from '@grpc/grpc-js'
-import { type Clock, type Facts, FactsSchema, LichenError, type Timer } from '@lichen/core'
+import { type Clock, compileCheck, type Facts, FactsSchema, LichenError, type Timer } from '@lichen/core'
 import { type AgentMessage, type AttemptKey, attemptKeyText, type EngineMessage, type Hello, type LogChunk, type OrderRefused, type ResultReport } from '@lichen/protocol'
-import { Value } from '@sinclair/typebox/value'
 import type { NodeIdentity } from '../authority/authority.js'
 import type { EngineLog } from '../engine-log.js'
 import type { NodeStream } from './node-stream.js'
@@ -206,10 +205,12 @@ export function startSession({ call, identity, id, welcome, listener, clock, log
   awaitExpiry()
 }
 
+const isFacts = compileCheck(FactsSchema)
+
 function parseFacts(text: string): Facts | undefined {
   try {
     const value: unknown = JSON.parse(text)
-    return Value.Check(FactsSchema, value) ? value : undefined
+    return isFacts(value) ? (value as Facts) : undefined
   } catch {
     return undefined
   }
