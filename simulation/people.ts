@@ -2,7 +2,7 @@
  * The people of a run: clients that submit plans and follow them, and an operator who looks now and then at what waits for a person. They see the truth of the store without
  * asking (what they would read over the API), and act through it. Owns what was accepted: the promises that the run is measured by.
  */
-import { type ActionId, buildTaskView, digestOf, type TaskId, taskId, type TaskRequest, type TrackedTask } from '@lichen/core'
+import { type ActionGraph, type ActionId, buildTaskView, digestOf, type TaskId, taskId, type TaskRequest, type TrackedTask } from '@lichen/core'
 import type { Deployment } from './deployment.js'
 import { beginning, type Life } from './machine.js'
 import type { Random } from './random.js'
@@ -27,6 +27,7 @@ export class People {
   readonly #life: Life
   /** What the operator was asked for already, so that a person asks once for each look. */
   readonly #asking = new Set<string>()
+  readonly #views = new Map<TaskId, { readonly seq: number; readonly graph: ActionGraph | null; readonly view: TrackedTask }>()
   #left: number
 
   /** `looked`: told of every task that a person looks at. */
@@ -57,7 +58,13 @@ export class People {
   view(id: TaskId): TrackedTask | undefined {
     const { tasks } = this.#deployment.around.database
     const row = tasks.read(id)
-    return row && buildTaskView(tasks.readEvents(id, 0), row.graph)
+    if (row === undefined) return undefined
+    const known = this.#views.get(id)
+    // The fold of the same events over the same graph is the same view.
+    if (known?.seq === row.summary.seq && known.graph === row.graph) return known.view
+    const view = buildTaskView(tasks.readEvents(id, 0), row.graph)
+    this.#views.set(id, { seq: row.summary.seq, graph: row.graph, view })
+    return view
   }
 
   #isOver({ id, retriesLeft }: Promised): boolean {

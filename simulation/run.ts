@@ -27,7 +27,7 @@ export interface RunResult {
   readonly lines: readonly string[]
   readonly events: number
   readonly virtualMs: number
-  /** Tasks that ran, retries included. */
+  /** How often a task came to its end in the store: once for each task, and once more for each retry of it. */
   readonly taskRuns: number
   readonly faults: readonly Fault[]
   readonly broken: BrokenInvariant | undefined
@@ -44,7 +44,7 @@ export async function runSeed({ seed, keepsLines = false, faults: kinds = faultK
   const invariants = new Invariants()
   const allow = forbidReality((what) => invariants.fail(13, `looked at the real world: ${what}`))
   try {
-    const driver: { faults?: FaultDriver } = {}
+    const driver: { faults?: FaultDriver; taskRuns: number } = { taskRuns: 0 }
     const around = buildSurroundings(seed, transcript, invariants, driver)
     const scenario = makeScenario(buildRandom(seed, 'scenario'))
     const deployment = new Deployment(around, scenario, invariants)
@@ -65,8 +65,7 @@ export async function runSeed({ seed, keepsLines = false, faults: kinds = faultK
     }
     if (around.defects.length > 0) invariants.fail(13, around.defects.join('\n  '))
     if (!isBroken()) invariants.atTheEnd(ending)
-    const taskRuns = people.promised.reduce((sum, one) => sum + 1 + one.task.retries - one.retriesLeft, 0)
-    return { seed, digest: transcript.digest(), lines: transcript.lines, events: around.scheduler.events, virtualMs: around.scheduler.now, taskRuns, faults, broken: invariants.broken }
+    return { seed, digest: transcript.digest(), lines: transcript.lines, events: around.scheduler.events, virtualMs: around.scheduler.now, taskRuns: driver.taskRuns, faults, broken: invariants.broken }
   } finally {
     allow()
   }
@@ -74,7 +73,7 @@ export async function runSeed({ seed, keepsLines = false, faults: kinds = faultK
 
 const isIdle = (deployment: Deployment): boolean => [...deployment.nodes.values()].every((node) => node.programs.running === 0)
 
-function buildSurroundings(seed: number, transcript: Transcript, invariants: Invariants, driver: { readonly faults?: FaultDriver }): Surroundings {
+function buildSurroundings(seed: number, transcript: Transcript, invariants: Invariants, driver: { readonly faults?: FaultDriver; taskRuns: number }): Surroundings {
   const around: Surroundings = new Surroundings(
     seed, transcript,
     {
@@ -92,6 +91,7 @@ function buildSurroundings(seed: number, transcript: Transcript, invariants: Inv
         },
         appended(part, recorded, row) {
           for (const { seq, event } of recorded) around.note('store', `${part.task} ${seq} ${event.type}${'action' in event ? ` ${event.action}` : ''}${'attempt' in event ? ` ${event.attempt}` : ''}${'result' in event ? ` ${event.result.outcome} ${event.result.failure?.code ?? ''}` : ''}${'reason' in event ? `: ${event.reason}` : ''}`)
+          for (const { event } of recorded) if (event.type === 'taskEnded') driver.taskRuns += 1
           invariants.appended(part, recorded, row)
         },
         claimed(lease, engine) {

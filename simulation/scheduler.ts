@@ -73,20 +73,21 @@ export class Scheduler {
     return new Promise<Ending>((resolve, reject) => {
       const step = (): void => {
         try {
-          if (isDone()) return resolve('stopped')
-          const entry = this.#pop()
-          if (entry === undefined) return resolve('idle')
-          if (entry.at > until) {
-            this.#now = until
-            return resolve('over')
-          }
-          this.#now = entry.at
-          if (this.#begin(entry)) {
+          for (;;) {
+            if (isDone()) return resolve('stopped')
+            const entry = this.#pop()
+            if (entry === undefined) return resolve('idle')
+            if (entry.at > until) {
+              this.#now = until
+              return resolve('over')
+            }
+            this.#now = entry.at
+            // What was cancelled, or is nobody's any more, takes no turn.
+            if (!this.#begin(entry)) continue
             // The microtasks of the event come before this one, and those that they make before the tick: the queue of microtasks is emptied as a whole.
             realQueueMicrotask(() => realNextTick(() => this.#finish(entry, step, reject)))
             return
           }
-          realNextTick(step)
         } catch (error) {
           reject(error as Error)
         }

@@ -25,13 +25,13 @@ t.test('another seed gives another transcript', async (t) => {
   t.equal(new Set(digests).size, 3)
 })
 
-t.test('a fresh process writes the same transcript', async (t) => {
+t.test('a fresh process of `npm run simulate` writes the same transcript', async (t) => {
   const directory = mkdtempSync(join(tmpdir(), 'lichen-simulation-'))
   t.teardown(() => rmSync(directory, { recursive: true, force: true }))
   const [seed] = seeds as [number]
   const here = await runSeed({ seed, keepsLines: true })
   const file = join(directory, 'transcript.txt')
-  const child = spawnSync(process.execPath, ['--import=tsx', 'simulation/main.ts', '--seed', String(seed), '--runs', '1', '--transcript', file], { cwd: root, encoding: 'utf8' })
+  const child = spawnSync(process.execPath, ['scripts/simulate.mjs', '--seed', String(seed), '--runs', '1', '--transcript', file], { cwd: root, encoding: 'utf8' })
   t.equal(child.status, 0, child.stdout + child.stderr)
   t.equal(readFileSync(file, 'utf8'), here.lines.join(''))
 })
