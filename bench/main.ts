@@ -161,6 +161,12 @@ say('floors …')
 const floors = await measureFloors()
 for (const name of names) {
   say(`${name} …`)
-  await sections[name]!(floors)
+  const before = figures.length
+  // What was measured before is not lost with a section that cannot be measured here.
+  await sections[name]!(floors).catch((error: unknown) => {
+    process.exitCode = 1
+    figures.push({ what: name, value: Number.NaN, unit: '', note: `could not be measured: ${error instanceof Error ? error.message : String(error)}` })
+  })
+  say(buildTable(figures.slice(before)))
 }
 console.log(buildTable(figures))
