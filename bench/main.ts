@@ -69,15 +69,17 @@ const sections: Readonly<Record<string, (floors: Floors) => Promise<void>>> = {
     const floor = await readConnectionFloor()
     const size = isQuick ? 1_000 : 5_000
     const name = size.toLocaleString('en')
+    // The targets are for five thousand: a fifth of them says nothing about that.
+    const targetOf = (below: number): Pick<Figure, 'target'> => (isQuick ? {} : { target: { below } })
     await withFleet(size, async (system) => {
       const { joinMs } = system.fleet
       figures.push({ what: `joining of ${name} agents`, value: joinMs / 1000, unit: 's', note: `${Math.round((size * 1000) / joinMs)}/s; a key, a certificate request and three connections each, made on this machine too` })
       const idle = await measureIdle(system, isQuick ? 10 : 60)
       const floorMiB = ((floor.rssMiB - floor.emptyRssMiB) * size) / 1_000
-      figures.push({ what: `${name} idle agents, server resident`, value: idle.rssMiB, unit: 'MiB', target: { below: 700 }, floor: { what: 'MiB bare connections', value: floorMiB }, note: 'API, engine, gateway and SQLite in one process' })
-      figures.push({ what: `${name} idle agents, share of a core`, value: idle.coreShare * 100, unit: '%', target: { below: 5 }, note: 'heartbeats included' })
+      figures.push({ what: `${name} idle agents, server resident`, value: idle.rssMiB, unit: 'MiB', ...targetOf(700), floor: { what: 'MiB bare connections', value: floorMiB }, note: 'API, engine, gateway and SQLite in one process' })
+      figures.push({ what: `${name} idle agents, share of a core`, value: idle.coreShare * 100, unit: '%', ...targetOf(5), note: 'heartbeats included' })
       const back = await measureComeBack(system, 0)
-      figures.push({ what: `${name} agents back after kill -9 of the server`, value: back.elapsedMs / 1000, unit: 's', target: { below: 60 }, floor: { what: 's of accepting', value: size / floor.acceptsPerCpuS }, note: `server ${back.cpuMs.toFixed(0)} ms of processor time, ${Math.round(back.rssMiB)} MiB after it; a task with an action in progress on every node succeeded` })
+      figures.push({ what: `${name} agents back after kill -9 of the server`, value: back.elapsedMs / 1000, unit: 's', ...targetOf(60), floor: { what: 's of accepting', value: size / floor.acceptsPerCpuS }, note: `server ${back.cpuMs.toFixed(0)} ms of processor time, ${Math.round(back.rssMiB)} MiB after it; a task with an action in progress on every node succeeded` })
     })
   },
   async postgres() {
