@@ -9,6 +9,8 @@ export interface PlanningParts {
   /** The registered nodes as they are now. */
   readonly readNodes: () => Promise<readonly NodeRecord[]>
   readonly catalog: Catalog
+  /** How long a node may have been silent and still counted as ready when the plan was accepted. */
+  readonly lostAfterMs: number
   readonly log: EngineLog
 }
 
@@ -17,12 +19,14 @@ export type Planned = { readonly event: TaskEvent; readonly graph: ActionGraph |
 
 /**
  * The event that follows: `taskPlanned` with its graph, or `taskEnded` when the plan was right at its acceptance and no longer is (other catalog, fewer
- * nodes), or when the graph is not the one that was previewed. `plan`: JSON text as stored.
+ * nodes), or when the graph is not the one that was previewed. `plan`: JSON text as stored. A node that was lost since the acceptance counts as it did then: its actions
+ * wait for it, as they would had they been planned at once.
  * @throws STORE_UNAVAILABLE
  */
-export async function planTask({ store, readNodes, catalog, log }: PlanningParts, summary: TaskSummary, plan: string, previewDigest: string | null): Promise<Planned> {
+export async function planTask({ store, readNodes, catalog, lostAfterMs, log }: PlanningParts, summary: TaskSummary, plan: string, previewDigest: string | null): Promise<Planned> {
   const { kind, project, deployment } = summary
-  const [nodes, placement, known] = await Promise.all([readNodes(), store.tasks.readPlacement(project, deployment), kind === 'check' ? [] : store.tasks.readApplied(project, deployment)])
+  const [registered, placement, known] = await Promise.all([readNodes(), store.tasks.readPlacement(project, deployment), kind === 'check' ? [] : store.tasks.readApplied(project, deployment)])
+  const nodes = registered.map((node) => (node.lastSeenAt >= summary.createdAt - lostAfterMs ? { ...node, state: 'ready' as const } : node))
   const applied = new Map(known.map((entry) => [entry.action, entry]))
   let built: Parsed<ActionGraph>
   try {
