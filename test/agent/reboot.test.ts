@@ -81,4 +81,5 @@ t.test('a reboot that nobody asked for interrupts what ran: it is settled by its
   t.match(await eventually(t, 'the result', () => gateway.resultOf(checked)), { result: { outcome: 'succeeded', commands: [{ exitCode: 0 }] } })
   t.match(await eventually(t, 'the result', () => gateway.resultOf(unchecked)), { result: { outcome: 'unknown', failure: { code: 'COMMAND_INTERRUPTED' } } })
   t.equal(readFileSync(at('unchecked'), 'utf8'), 'ran\n')
+  t.match(gateway.logOf(unchecked), '\n=== the agent was restarted\n… perhaps some bytes cut: the node was restarted while the command ran …\n')
 })

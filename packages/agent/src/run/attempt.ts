@@ -93,8 +93,10 @@ export class AttemptRun {
     if (attempt.begunAt === undefined && startedAt > this.#order.expiresAt) return this.#buildExpired(startedAt)
     // Counted from when the attempt first began, also across a restart of the agent.
     this.deadline.limit(startedAt + this.#order.timeoutMs - clock.now(), `the attempt's limit of ${this.#order.timeoutMs} ms was over`)
-    const isOfThisBoot = attempt.begunBoot === undefined || attempt.begunBoot === this.#around.bootId
-    if (isResumed) this.#log.say(`=== the agent was restarted${isOfThisBoot ? '' : ', and the node before it: lines that were printed right before that may be missing'}`)
+    if (isResumed) this.#log.say('=== the agent was restarted')
+    // What a program of another boot printed last was in the memory of the node.
+    const isOfAnotherBoot = attempt.begunBoot !== undefined && attempt.begunBoot !== this.#around.bootId
+    if (isResumed && isOfAnotherBoot && attempt.begunCommand >= attempt.commands.length) this.#log.say('… perhaps some bytes cut: the node was restarted while the command ran …')
     for (let index = attempt.commands.length; index < this.#commands.length && isGoingOn(attempt); index++) {
       const command = this.#commands[index]!
       this.#log.beginCommand(index)
