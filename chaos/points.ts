@@ -208,12 +208,15 @@ async function findProblems(server: SingleServer, agent: SingleAgent, node: stri
   // The supervisor of the last command may still be on its way out.
   const listLeft = (): string[] => listOrphans(node, dirname(agent.process.outputPath), agent.process.pid())
   await until('no process is left', 5_000, () => listLeft().length === 0).catch(() => undefined)
+  // A server that died right before it gave a lease back holds it for the rest of its three seconds. One that is held after that is being renewed.
+  const listHeld = (): Promise<Evidence['heldLeases']> => queryFile(server.databasePath, `SELECT id AS task, lease_owner AS owner FROM tasks WHERE id IN (${ids}) AND state = 'ended' AND lease_owner IS NOT NULL AND lease_until > ${Date.now()}`)
+  const heldLeases = await until('no lease is held', 5_000, async () => (await listHeld()).length === 0).then(() => [], listHeld)
   const evidence: Evidence = {
     submissions, allTasks, tasks, settlements, outboxRows,
     ledgers: new Map([[node, readLedger(node, join(effects, node))]]),
     nodes: (await client.list<ApiNode>('/v1/nodes')).filter(({ id }) => id === node), expectedNodes: isDeleted ? [] : [node],
     deadLetters: (await client.call<{ items: Evidence['deadLetters'] }>('GET', '/v1/dead-letters')).items,
-    heldLeases: await queryFile(server.databasePath, `SELECT id AS task, lease_owner AS owner FROM tasks WHERE id IN (${ids}) AND state = 'ended' AND lease_owner IS NOT NULL AND lease_until > ${Date.now()}`),
+    heldLeases,
     orphans: listLeft(),
     wrongAnswers: client.wrongAnswers,
     defects: [server.process, agent.process].flatMap(({ name, outputPath }) => findDefects(name, readFileSync(outputPath, 'utf8'))),
