@@ -29,7 +29,7 @@ t.test('what was recorded is there after reopening', async (t) => {
   const directory = makeDirectory(t)
   const journal = await openJournal(directory)
   const [a, b, c] = ['a', 'b', 'c'].map((name) => makeAcceptable(name)) as [ReturnType<typeof makeAcceptable>, ReturnType<typeof makeAcceptable>, ReturnType<typeof makeAcceptable>]
-  for (const { order, bytes } of [a, b, c]) journal.accept(order, bytes)
+  for (const { order, bytes } of [a, b, c]) journal.accept(order, bytes, 'boot-1')
   const running = journal.find(a.keyText)!
   journal.begin(running, 0, 'boot')
   journal.recordProcess(running, { pid: 42, startTime: '7', bootId: 'boot' })
@@ -59,10 +59,10 @@ t.test('on a full disk it opens as it is, whole or torn, and is written on', { s
   const directory = mountSmall(t, '2m')
   const journal = await openJournal(directory)
   const [a, b, c, d] = ['a', 'b', 'c', 'd'].map((name) => makeAcceptable(name)) as [ReturnType<typeof makeAcceptable>, ReturnType<typeof makeAcceptable>, ReturnType<typeof makeAcceptable>, ReturnType<typeof makeAcceptable>]
-  for (const { order, bytes } of [a, b]) journal.accept(order, bytes)
+  for (const { order, bytes } of [a, b]) journal.accept(order, bytes, 'boot-1')
   journal.end(journal.find(b.keyText)!, result('b'), { key: 'value-b' })
   journal.acknowledge(journal.find(b.keyText)!)
-  journal.accept(c.order, c.bytes)
+  journal.accept(c.order, c.bytes, 'boot-1')
   await journal.close()
   const path = join(directory, 'journal.log')
   const cut = readFileSync(path).lastIndexOf('note')
@@ -75,7 +75,7 @@ t.test('on a full disk it opens as it is, whole or torn, and is written on', { s
   t.same(again.unfinished().map((attempt) => attempt.keyText), [a.keyText])
   t.match(again.readResult(again.find(b.keyText)!), { result: result('b') })
   again.end(again.find(a.keyText)!, result('a'), {})
-  again.accept(d.order, d.bytes)
+  again.accept(d.order, d.bytes, 'boot-1')
   await again.close()
   const last = await openJournal(directory)
   t.same(last.unfinished().map((attempt) => attempt.keyText), [d.keyText])
@@ -88,7 +88,7 @@ t.test('an acknowledged attempt is forgotten when its order has expired, its epo
   const directory = makeDirectory(t)
   const journal = await openJournal(directory)
   const { order, bytes, keyText } = makeAcceptable('a', 1000, 9)
-  journal.end(journal.accept(order, bytes), result('a'), {})
+  journal.end(journal.accept(order, bytes, 'boot-1'), result('a'), {})
   journal.acknowledge(journal.find(keyText)!)
   await journal.close()
   const later = await openJournal(directory, () => 1001)
@@ -133,8 +133,8 @@ t.test('a torn journal is said in the log, and what comes after does not bring t
   const journal = await openJournal(directory)
   const a = makeAcceptable('a')
   const b = makeAcceptable('b')
-  journal.accept(a.order, a.bytes)
-  journal.accept(b.order, b.bytes)
+  journal.accept(a.order, a.bytes, 'boot-1')
+  journal.accept(b.order, b.bytes, 'boot-1')
   await journal.close()
   const path = join(directory, 'journal.log')
   const text = readFileSync(path)
@@ -147,7 +147,7 @@ t.test('a torn journal is said in the log, and what comes after does not bring t
   t.ok(again.find(a.keyText))
   t.equal(again.find(b.keyText), undefined)
   const c = makeAcceptable('c')
-  again.accept(c.order, c.bytes)
+  again.accept(c.order, c.bytes, 'boot-1')
   await again.close()
   const last = await openJournal(directory)
   t.same(last.unfinished().map((attempt) => attempt.keyText), [a.keyText, c.keyText])
@@ -159,13 +159,13 @@ t.test('a large journal is compacted while it is in use and keeps what is not fo
   let now = 0
   const journal = await openJournal(directory, () => now)
   const kept = makeAcceptable('kept', 1e9)
-  journal.accept(kept.order, kept.bytes)
+  journal.accept(kept.order, kept.bytes, 'boot-1')
   const filler = 'x'.repeat(20_000)
   let largest = 0
   for (let index = 0; index < 1000; index++) {
     now = index * 10
     const { order, bytes, keyText } = makeAcceptable(`a-${index}`, now + 50)
-    journal.end(journal.accept(order, bytes), result(filler), {})
+    journal.end(journal.accept(order, bytes, 'boot-1'), result(filler), {})
     await journal.flush()
     journal.acknowledge(journal.find(keyText)!)
     largest = Math.max(largest, statSync(join(directory, 'journal.log')).size)
@@ -188,7 +188,7 @@ t.test('many flushes share few', async (t: Test) => {
   await Promise.all(
     Array.from({ length: 200 }, async (_, index) => {
       const { order: parts, bytes } = makeAcceptable(`a-${index}`)
-      journal.accept(parts, bytes)
+      journal.accept(parts, bytes, 'boot-1')
       await journal.flush()
       order.push(index)
     }),

@@ -1,5 +1,5 @@
 /** A reboot, as far as one process can show it: the program is killed, and the agent is started with another boot id. */
-import { existsSync, readFileSync } from 'node:fs'
+import { existsSync, readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import t, { type Test } from 'tap'
 import { eventually } from '../eventually.js'
@@ -82,4 +82,25 @@ t.test('a reboot that nobody asked for interrupts what ran: it is settled by its
   t.match(await eventually(t, 'the result', () => gateway.resultOf(unchecked)), { result: { outcome: 'unknown', failure: { code: 'COMMAND_INTERRUPTED' } } })
   t.equal(readFileSync(at('unchecked'), 'utf8'), 'ran\n')
   t.match(gateway.logOf(unchecked), '\n=== the agent was restarted\n… perhaps some bytes cut: the node was restarted while the command ran …\n')
+})
+
+t.test('an order that expired while the node was down may have begun before, as far as it can be checked: it is looked at, and not run', async (t) => {
+  const { gateway, directory, reboot } = await start(t)
+  const at = (name: string): string => join(directory, name)
+  const busy = Array.from({ length: 4 }, () => gateway.order({ commands: [makeCommand('run', { argv: ['sleep', '600'], uncheckable: true })] }))
+  const expiresAt = Date.now() + 1_500
+  const there = gateway.order({ expiresAt, commands: [makeCommand('file', { path: at('there'), content: 'x' })] })
+  const missing = gateway.order({ expiresAt, commands: [makeCommand('file', { path: at('missing'), content: 'x' })] })
+  const uncheckable = gateway.order({ expiresAt, commands: [makeCommand('run', { shell: `echo ran >> ${at('uncheckable')}`, uncheckable: true })] })
+  await eventually(t, 'all are journaled', () => gateway.accepted.length === 7)
+  // As if it had begun, and the power cut had taken the record of it.
+  writeFileSync(at('there'), 'x')
+  await eventually(t, 'the orders have expired', () => Date.now() > expiresAt)
+  await reboot()
+  t.match(await eventually(t, 'the result', () => gateway.resultOf(there)), { result: { outcome: 'succeeded', commands: [{ outcome: 'succeeded', settledByCheck: true }] } })
+  t.match(await eventually(t, 'the result', () => gateway.resultOf(missing)), { result: { outcome: 'timedOut', failure: { code: 'COMMAND_TIMED_OUT' } } })
+  t.notOk(existsSync(at('missing')), 'its time was over')
+  t.match(await eventually(t, 'the result', () => gateway.resultOf(uncheckable)), { result: { outcome: 'failed', failure: { code: 'ORDER_EXPIRED' } } }, 'that one is not begun before its beginning is on the disk')
+  t.notOk(existsSync(at('uncheckable')))
+  for (const key of busy) t.match(await eventually(t, 'the result', () => gateway.resultOf(key)), { result: { outcome: 'unknown' } })
 })

@@ -27,6 +27,8 @@ export interface JournaledAttempt {
   /** Encoded Order; dropped with the result. Absent for an attempt that was cancelled before its order came. */
   order: Buffer | undefined
   acceptedAt: number
+  /** In which boot of the node; empty for one that was cancelled before its order came. */
+  acceptedBoot: string
   /** When its first command began; undefined before. */
   begunAt: number | undefined
   /** Index of the last command that began. */
@@ -121,10 +123,10 @@ export class Journal {
   }
 
   /** The journaled intent. Durable after the next `flush`. */
-  accept(order: Order & { key: AttemptKey }, orderBytes: Buffer): JournaledAttempt {
+  accept(order: Order & { key: AttemptKey }, orderBytes: Buffer, bootId: string): JournaledAttempt {
     const at = this.#options.clock.now()
-    this.#append({ type: 'intent', at, order: orderBytes })
-    return this.#addIntent(order, orderBytes, at)
+    this.#append({ type: 'intent', at, bootId, order: orderBytes })
+    return this.#addIntent(order, orderBytes, at, bootId)
   }
 
   /** A known attempt was ordered again by an engine with this epoch. */
@@ -225,8 +227,9 @@ export class Journal {
     }
   }
 
-  #addIntent(order: Order & { key: AttemptKey }, orderBytes: Buffer, at: number): JournaledAttempt {
+  #addIntent(order: Order & { key: AttemptKey }, orderBytes: Buffer, at: number, bootId: string): JournaledAttempt {
     const attempt = makeAttempt(order.key, order.epoch, order.expiresAt, orderBytes, at)
+    attempt.acceptedBoot = bootId
     this.#attempts.set(attempt.keyText, attempt)
     const known = this.#epochs.get(order.key.taskId)
     this.#epochs.set(order.key.taskId, { epoch: Math.max(order.epoch, known?.epoch ?? 0), at })
@@ -257,7 +260,7 @@ export class Journal {
   #apply(record: JournalRecord, place: RecordPlace): void {
     if (record.type === 'intent') {
       const order = decodeOrder(record.order)
-      if (order.key) this.#addIntent(order as Order & { key: AttemptKey }, record.order, record.at)
+      if (order.key) this.#addIntent(order as Order & { key: AttemptKey }, record.order, record.at, record.bootId)
       return
     }
     if (record.type === 'epoch') {
@@ -360,7 +363,7 @@ export class Journal {
 
 function appendUnfinished(attempt: JournaledAttempt, append: (record: JournalRecord) => RecordPlace): void {
   if (!attempt.order) return
-  append({ type: 'intent', at: attempt.acceptedAt, order: attempt.order })
+  append({ type: 'intent', at: attempt.acceptedAt, bootId: attempt.acceptedBoot, order: attempt.order })
   for (const end of attempt.commands) append({ type: 'command', key: attempt.keyText, ...end })
   if (attempt.begunAt === undefined) return
   const boot = attempt.begunBoot === undefined ? {} : { bootId: attempt.begunBoot }
@@ -372,6 +375,6 @@ function appendUnfinished(attempt: JournaledAttempt, append: (record: JournalRec
 function makeAttempt(key: AttemptKey, epoch: number, expiresAt: number, order: Buffer | undefined, acceptedAt: number): JournaledAttempt {
   return {
     key, keyText: attemptKeyText(key), epoch, expiresAt, order, acceptedAt,
-    begunAt: undefined, begunCommand: -1, commandBegunAt: 0, begunBoot: undefined, process: undefined, commands: [], result: undefined, place: undefined, isAcknowledged: false,
+    acceptedBoot: '', begunAt: undefined, begunCommand: -1, commandBegunAt: 0, begunBoot: undefined, process: undefined, commands: [], result: undefined, place: undefined, isAcknowledged: false,
   }
 }

@@ -2,8 +2,8 @@
 import type { CommandResult } from '@lichen/core'
 import type { AttemptKey } from '@lichen/protocol'
 
-/** Numbers of the record types; never reused. */
-export const recordType = { intent: 1, begun: 2, process: 3, command: 4, result: 5, acknowledged: 6, epoch: 7 } as const
+/** Numbers of the record types; never reused. 1 was an intent without its boot. */
+export const recordType = { intent: 8, begun: 2, process: 3, command: 4, result: 5, acknowledged: 6, epoch: 7 } as const
 
 /** A process that a command started: enough to know it again after a restart of the agent. */
 export interface ProcessMark {
@@ -16,8 +16,8 @@ export interface ProcessMark {
 }
 
 export type JournalRecord =
-  /** The encoded Order, as it was signed. */
-  | { readonly type: 'intent'; readonly at: number; readonly order: Buffer }
+  /** The encoded Order, as it was signed. `bootId`: of the boot of the node in which it was accepted. */
+  | { readonly type: 'intent'; readonly at: number; readonly bootId: string; readonly order: Buffer }
   | { readonly type: 'begun'; readonly key: string; readonly command: number; readonly at: number; readonly bootId?: string }
   | { readonly type: 'process'; readonly key: string; readonly process: ProcessMark }
   | { readonly type: 'command'; readonly key: string; readonly result: CommandResult; readonly outputs: Readonly<Record<string, string>>; readonly secretOutputs: Readonly<Record<string, string>> }
@@ -35,12 +35,17 @@ export interface StoredResult {
   readonly secretOutputs: Readonly<Record<string, string>>
 }
 
+/** When, and how long the name of the boot is. */
+const intentHeadBytes = 10
+
 /** Type number and payload of the record. */
 export function encodeRecord(record: JournalRecord): { readonly type: number; readonly payload: Buffer } {
   if (record.type === 'intent') {
-    const at = Buffer.allocUnsafe(8)
-    at.writeDoubleLE(record.at)
-    return { type: recordType.intent, payload: Buffer.concat([at, record.order]) }
+    const boot = Buffer.from(record.bootId, 'utf8')
+    const head = Buffer.allocUnsafe(intentHeadBytes)
+    head.writeDoubleLE(record.at)
+    head.writeUInt16LE(boot.length, 8)
+    return { type: recordType.intent, payload: Buffer.concat([head, boot, record.order]) }
   }
   if (record.type === 'result') {
     const head = JSON.stringify({ key: record.key, epoch: record.epoch, expiresAt: record.expiresAt, secretOutputs: record.secretOutputs })
@@ -52,7 +57,10 @@ export function encodeRecord(record: JournalRecord): { readonly type: number; re
 
 /** The record, or undefined when its type is not known here. */
 export function decodeRecord(type: number, payload: Buffer): JournalRecord | undefined {
-  if (type === recordType.intent) return { type: 'intent', at: payload.readDoubleLE(0), order: payload.subarray(8) }
+  if (type === recordType.intent) {
+    const order = intentHeadBytes + payload.readUInt16LE(8)
+    return { type: 'intent', at: payload.readDoubleLE(0), bootId: payload.toString('utf8', intentHeadBytes, order), order: payload.subarray(order) }
+  }
   if (type === recordType.result) return { type: 'result', ...decodeStoredResult(payload) }
   const name = Object.entries(recordType).find(([, number]) => number === type)?.[0]
   return name === undefined ? undefined : ({ type: name, ...JSON.parse(payload.toString('utf8')) } as JournalRecord)

@@ -113,6 +113,19 @@ export class AttemptRun {
     return this.#build(startedAt)
   }
 
+  /**
+   * After a start, for an attempt that is journaled as accepted and not as begun, and whose order has expired: that it began is flushed only for what cannot be checked, so the end of the
+   * boot in which it was accepted may have lost it. It is looked at then and not run; false when it can be told that it did not begin.
+   */
+  presumeBegun(): boolean {
+    const { attempt } = this
+    const first = this.#commands[0]
+    if (attempt.acceptedBoot === this.#around.bootId || this.isEffectless || first === undefined || !effectOf(first).mayBeginUnflushed) return false
+    const at = Math.min(attempt.acceptedAt, this.#around.clock.now() - this.#order.timeoutMs)
+    Object.assign(attempt, { begunAt: at, begunCommand: 0, commandBegunAt: at })
+    return true
+  }
+
   /** Puts what it printed on the disk; false while there is no room even to say what was cut of it. Rejects when the disk fails. */
   async settleLog(): Promise<boolean> {
     const isSettled = this.#log.settle()

@@ -41,7 +41,7 @@ export class Runner {
   /** Takes the order: journals it and sees to its result. `onAccepted` is called when the intent is durable and the result is not there yet. */
   async take(order: VerifiedOrder, orderBytes: Buffer, commands: Command[], onAccepted: () => void): Promise<void> {
     const { journal } = this.#around
-    const attempt = journal.accept(order, orderBytes)
+    const attempt = journal.accept(order, orderBytes, this.#around.bootId)
     const run = new AttemptRun(attempt, order, commands, this.#around)
     if (isEffectless(order, commands)) this.#enqueue(run, false)
     await journal.flush()
@@ -67,8 +67,9 @@ export class Runner {
         this.#log.warn({ attempt: attempt.keyText, pid: attempt.process.pid }, 'ended a process group that an earlier run of the agent left behind')
       }
       const run = new AttemptRun(attempt, order, commands.value, this.#around)
+      const isExpired = attempt.begunAt === undefined && order.expiresAt < this.#around.clock.now()
       // Nothing is run for an order that expired before it began: its answer need not wait for a slot.
-      if (attempt.begunAt === undefined && order.expiresAt < this.#around.clock.now()) this.#start(run, false)
+      if (isExpired && !run.presumeBegun()) this.#start(run, false)
       else this.#enqueue(run, attempt.begunAt !== undefined)
     }
   }
