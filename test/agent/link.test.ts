@@ -54,6 +54,14 @@ t.test('heartbeats come at the interval of the welcome', async (t) => {
   t.equal(gateway.heartbeats[0], '', 'facts that did not change are not repeated')
 })
 
+t.test('a ping is answered by a heartbeat at once', async (t) => {
+  const gateway = await startGateway(t, { heartbeatIntervalMs: 3_600_000 })
+  const agent = await startTestAgent(t, gateway)
+  await eventually(t, 'it is connected', () => agent.state === 'connected' && gateway.hellos.length === 1)
+  gateway.send({ $case: 'ping', value: {} })
+  await eventually(t, 'a heartbeat', () => gateway.heartbeats.length === 1)
+})
+
 t.test('no more log is under way than the window allows, and a result comes after its log', async (t) => {
   const gateway = await startGateway(t, { acknowledges: false, logWindowBytes: 256 * 1024 })
   await startTestAgent(t, gateway)

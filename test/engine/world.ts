@@ -20,6 +20,7 @@ import { type HandClock, makeHandClock } from './hand-clock.js'
 
 const node = nodeId('n1')
 export const heartbeatIntervalMs = 2_000
+const proofOfLifeMs = 3_000
 
 /** The node's side of one stream, as gRPC shows it to the engine. */
 export class FakeCall extends EventEmitter {
@@ -105,7 +106,7 @@ export async function startWorld(t: Test, names: readonly string[], wrapStore: (
   const gateways = new Map<string, GatewayParts>()
   for (const name of names) {
     const engine = await startEngine({
-      store: wrapStore(store, clock), broker, catalog: testCatalog, authority, sealer, clock, log, registry: new Registry(), identity: { name, instance: name }, takesTasks: name === names[0], limits: { heartbeatIntervalMs },
+      store: wrapStore(store, clock), broker, catalog: testCatalog, authority, sealer, clock, log, registry: new Registry(), identity: { name, instance: name }, takesTasks: name === names[0], limits: { heartbeatIntervalMs, proofOfLifeMs },
       gateway: { host: name, port: 1, advertise: () => `${name}:1` },
       openGateway: async (parts) => {
         gateways.set(name, parts)

@@ -104,7 +104,7 @@ export async function startSystem(t: Test, options: SystemOptions = {}): Promise
   const clock: Clock = { ...clockOf(globalThis), now }
   const engineOptions = (name: string, gatewayPort: number): EngineOptions => ({
     store: options.wrapStore?.(store) ?? store, broker, catalog: options.catalog ?? testCatalog, authority, sealer, clock, log, registry, identity: { name, instance: randomUUID() }, isSuccessor: true,
-    gateway: { host: '127.0.0.1', port: gatewayPort, advertise: (open) => `127.0.0.1:${open}` }, limits: { sweepMs: 200, heartbeatIntervalMs: 300, nodesRefreshMs: 200, ...options.limits },
+    gateway: { host: '127.0.0.1', port: gatewayPort, advertise: (open) => `127.0.0.1:${open}` }, limits: { sweepMs: 200, heartbeatIntervalMs: 300, proofOfLifeMs: 450, nodesRefreshMs: 200, ...options.limits },
   })
 
   const system: System = {

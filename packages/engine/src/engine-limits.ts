@@ -15,6 +15,8 @@ export interface EngineLimits {
   readonly prefetch: number
   /** How often agents say that they are alive. */
   readonly heartbeatIntervalMs: number
+  /** How long a stream that was asked may take to show that it is alive, when another agent shows the certificate of its node. */
+  readonly proofOfLifeMs: number
   /** Silence after which a node is recorded as lost, in heartbeats. */
   readonly lostAfterHeartbeats: number
   /** How often the registered nodes are read again, to see who was cordoned, labelled or deleted. */
@@ -39,8 +41,11 @@ export const defaultEngineLimits: EngineLimits = {
   // A waiting task costs some KiB for each action in memory: more tasks at once finish none of them sooner.
   maxTasks: 1_000,
   prefetch: 100,
-  // Five thousand nodes are a thousand heartbeats a second, written in one statement each second. Twice as slow shows a dead node after half a minute.
-  heartbeatIntervalMs: 5_000,
+  // Five thousand nodes are five hundred heartbeats a second, written in one statement each second; twice as many cost a twentieth of a core. A stream that breaks is noticed at
+  // once: only a node that vanishes without a word counts as lost after half a minute.
+  heartbeatIntervalMs: 10_000,
+  // A node that lost its power waits for so long before it is let in again. Half of it takes a node for dead that is busy, and lets its copy in.
+  proofOfLifeMs: 5_000,
   lostAfterHeartbeats: 3,
   nodesRefreshMs: 5_000,
   // Covers 80 ms of the way to the store and back at 50 MB/s. Times 5,000 nodes it would be 20 GB, but they share one store that is slower than that.

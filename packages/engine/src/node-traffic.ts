@@ -31,7 +31,7 @@ export function buildSessionListener({ sessions, directory, roster, logWriter, c
   /** AGENT_CLONED when an older stream of the node is alive; asked of every one that is there in turn, for others may come and go meanwhile. */
   async function contestAll(session: Session, first: Session): Promise<LichenError | undefined> {
     for (let older: Session | undefined = first; older !== undefined; ) {
-      const refusal = await contest(older, clock, limits.heartbeatIntervalMs)
+      const refusal = await contest(older, clock, limits.proofOfLifeMs)
       const present = sessions.find(session.node)
       if (present === older) {
         if (refusal) log.warn({ nodeId: session.node, instance: session.instance, connected: older.instance }, refusal.message)
@@ -101,7 +101,7 @@ export function buildPeerListener({ sessions, roster, clock, log, limits }: Traf
     openedElsewhere(session, instance, tell) {
       if (session.instance === instance) return session.close()
       // As in the session listener, from the other side: this stream is the older one.
-      void contest(session, clock, limits.heartbeatIntervalMs).then((refusal) => {
+      void contest(session, clock, limits.proofOfLifeMs).then((refusal) => {
         if (sessions.find(session.node) !== session) return
         if (refusal === undefined) return session.close()
         log.warn({ nodeId: session.node, instance, connected: session.instance }, refusal.message)

@@ -155,7 +155,12 @@ export class Link {
     return this.#tries < this.#events.listGateways().length
   }
 
+  #sayAlive(): void {
+    this.send({ message: { $case: 'heartbeat', value: { facts: this.#events.buildHeartbeat() } } })
+  }
+
   #onMessage({ message }: EngineMessage): void {
+    if (message?.$case === 'ping') return this.#sayAlive()
     if (message?.$case !== 'welcome') {
       if (this.#state === 'open') this.#events.onMessage({ message })
       return
@@ -168,7 +173,7 @@ export class Link {
     this.#unackedBytes = 0
     this.#isFull = false
     this.#heartbeat?.cancel()
-    this.#heartbeat = this.#clock.every(Math.max(100, welcome.heartbeatIntervalMs), () => this.send({ message: { $case: 'heartbeat', value: { facts: this.#events.buildHeartbeat() } } }))
+    this.#heartbeat = this.#clock.every(Math.max(100, welcome.heartbeatIntervalMs), () => this.#sayAlive())
     this.#events.onWelcome(welcome)
     this.#events.onWritable()
   }

@@ -1,17 +1,15 @@
 /**
- * Two agents show the certificate of one node. A node that crashed and came back is told from a copy of it by its first stream: that one is dead, or it is heard again
- * within the time of some heartbeats, and then one of the two machines is a copy.
+ * Two agents show the certificate of one node. A node that crashed and came back is told from a copy of it by its first stream: that one is dead, or it answers, and then one
+ * of the two machines is a copy.
  */
 import { type Clock, LichenError } from '@lichen/core'
 import type { Session } from './session.js'
 
-// A heartbeat that is late by half its interval is still one.
-const patience = 1.5
-
-/** AGENT_CLONED when the older stream is alive; undefined when it is silent for one and a half heartbeats. */
-export async function contest(older: Session, clock: Clock, heartbeatIntervalMs: number): Promise<LichenError | undefined> {
+/** AGENT_CLONED when the older stream is alive; undefined when nothing is heard on it for so long after it was asked. */
+export async function contest(older: Session, clock: Clock, proofOfLifeMs: number): Promise<LichenError | undefined> {
   const since = clock.elapsed()
-  await new Promise<void>((resolve) => clock.after(heartbeatIntervalMs * patience, resolve))
+  older.send({ $case: 'ping', value: {} })
+  await new Promise<void>((resolve) => clock.after(proofOfLifeMs, resolve))
   if (older.heardAt <= since) return undefined
   return clonedError(older.node)
 }

@@ -172,7 +172,13 @@ export interface EngineMessage {
     | //
     /** The gateways that run have changed. */
     { $case: "gateways"; value: GatewayList }
+    | //
+    /** Is answered by a heartbeat at once. */
+    { $case: "ping"; value: Ping }
     | undefined;
+}
+
+export interface Ping {
 }
 
 /** First message of every stream from the engine. */
@@ -1345,6 +1351,9 @@ export const EngineMessage: MessageFns<EngineMessage> = {
       case "gateways":
         GatewayList.encode(message.message.value, writer.uint32(50).fork()).join();
         break;
+      case "ping":
+        Ping.encode(message.message.value, writer.uint32(58).fork()).join();
+        break;
     }
     return writer;
   },
@@ -1410,6 +1419,49 @@ export const EngineMessage: MessageFns<EngineMessage> = {
             message.message = { $case: "gateways", value: GatewayList.decode(reader, reader.uint32()) };
             continue;
           }
+          case 7: {
+            if (tag !== 58) {
+              break;
+            }
+
+            message.message = { $case: "ping", value: Ping.decode(reader, reader.uint32()) };
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+};
+
+function createBasePing(): Ping {
+  return {};
+}
+
+export const Ping: MessageFns<Ping> = {
+  encode(_: Ping, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): Ping {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBasePing();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
