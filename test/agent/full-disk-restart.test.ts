@@ -100,12 +100,16 @@ t.test('a program that waits for room is ended at its limit; its log counts what
   await eventually(t, 'it has ended', () => gateway.resultOf(key), { timeoutMs: 30_000 })
   await kill(child)
   gateway.acknowledges = true
+  const results = gateway.results.length
   await startProgram(t, gateway, node.directory, node)
   t.match(gateway.resultOf(key), { result: { outcome: 'timedOut', failure: { code: 'COMMAND_TIMED_OUT' } } })
-  const cut = await eventually(t, 'the end of the log', () => /timedOut COMMAND_TIMED_OUT/.test(gateway.logOf(key)) && [...gateway.logOf(key).matchAll(/^… (\d+) bytes cut: there was no room for them on the node …$/gm)].map(([, bytes]) => Number(bytes)), { timeoutMs: 30_000 })
+  // The result comes again, after all that is left of the log.
+  await eventually(t, 'the result, once more', () => gateway.results.length > results, { timeoutMs: 30_000 })
+  const cut = [...gateway.logOf(key).matchAll(/^… (\d+) bytes cut: there was no room for them on the node …$/gm)].map(([, bytes]) => Number(bytes))
   const numbers = numbersOf(gateway, key)
   t.ok(cut.length > 0 && numbers.every((number, index) => index === 0 || number > numbers[index - 1]!), `${numbers.length} lines in order, ${cut.join(' and ')} bytes cut`)
   const holes = [...gateway.logOf(key).matchAll(/^line (\d+) x*\n(?=line (\d+) )/gm)].filter(([, number, next]) => Number(next) !== Number(number) + 1)
+  t.match(gateway.logOf(key), /\n(… \d+ bytes cut: there was no room for them on the node …|=== \[1\/1\] timedOut COMMAND_TIMED_OUT[^]*)\n$/, 'its end is there, or in the last marker')
   t.same(holes.map(([text]) => text.slice(0, 20)), [], 'no hole is without a marker')
 })
 
