@@ -11,7 +11,7 @@ import { readRssMiB } from './children.js'
 const [keyFile, certificateFile] = process.argv.slice(2) as [string, string]
 const certificate = readFileSync(certificateFile)
 const streams = new Set<grpc.ServerDuplexStream<AgentMessage, EngineMessage>>()
-const message: EngineMessage = { message: { $case: 'order', value: { order: Buffer.alloc(150), keyId: 'floor', signature: Buffer.alloc(64) } } }
+const message: EngineMessage = { message: { $case: 'order', value: { order: Buffer.alloc(150), keyId: 'floor', signature: Buffer.alloc(64), batch: Buffer.alloc(32) } } }
 let answers = 0
 let allAnswered: () => void = () => undefined
 
