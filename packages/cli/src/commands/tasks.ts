@@ -101,6 +101,9 @@ async function showTask(context: Context, id: string, isByTime: boolean): Promis
   return exitCodes.ok
 }
 
+/** That another task comes first is said by the reason; who else can help is not. */
+const describeWait = ({ reason, owner }: NonNullable<TaskDetail['waitingFor']>): string => `${firstLine(reason)}${owner.startsWith('task ') ? '' : ` (${owner} can help)`}`
+
 const tookMs = (action: Action, now: number): number => (action.sentAt === null ? 0 : (action.endedAt ?? now) - action.sentAt)
 
 function buildTaskLines({ terminal }: Context, task: TaskDetail, actions: readonly Action[], isByTime: boolean): string[] {
@@ -112,7 +115,7 @@ function buildTaskLines({ terminal }: Context, task: TaskDetail, actions: readon
     `  accepted ${formatTime(task.createdAt)} (${formatAge(task.createdAt, now)}), ${task.state === 'ended' ? 'took' : 'so far'} ${formatDuration(task.timing.durationMs)}`,
     ...(task.engine === null ? [] : [`  driven by engine ${task.engine}`]),
     ...(task.unchanged === 0 ? [] : [`  ${countOf(task.unchanged, 'action')} of ${formatCount(task.actionCount)} unchanged since they last succeeded, and not run`]),
-    ...(task.waitingFor === null || needs.length > 0 ? [] : [`  waits: ${firstLine(task.waitingFor.reason)} (${task.waitingFor.owner} can help)`]),
+    ...(task.waitingFor === null || needs.length > 0 ? [] : [`  waits: ${describeWait(task.waitingFor)}`]),
     ...task.problems.map((problem) => `  ${formatProblem(problem)}`),
     ...buildNeedLines(needs).map((line) => terminal.style('yellow', `  ${line}`)),
     ...buildGateLines(task, now),

@@ -42,7 +42,7 @@ export function buildTaskView(events: readonly RecordedEvent[], graph: ActionGra
 function beginTask({ seq, at, event }: RecordedEvent): TaskDraft {
   if (event.type !== 'taskAccepted' || seq !== 1) throw new LichenError('TASK_ILLEGAL_EVENT', `the first event is ${event.type} with seq ${seq}, not taskAccepted with seq 1`)
   return {
-    kind: event.kind, state: 'accepted', outcome: null, reason: 'accepted; no engine has taken it yet', failure: null, problems: [], graph: null, actions: new Map(), gates: new Map(),
+    kind: event.kind, state: 'accepted', outcome: null, reason: 'accepted; it has not begun', failure: null, problems: [], graph: null, actions: new Map(), gates: new Map(),
     counts: { pending: 0, sent: 0, waitingRetry: 0, skipped: 0, succeeded: 0, failed: 0, timedOut: 0, cancelled: 0, unknown: 0 }, unchanged: 0,
     previewDigest: event.previewDigest ?? null, seq, epoch: 0, acceptedAt: at, runSince: at, endedAt: null,
     index: buildEmptyIndex(), cancelRequestedAt: null, isOverLimit: false, pausedAt: null, resumedAt: 0,

@@ -175,7 +175,7 @@ export const RecordedEventSchema = Type.Object(
 
 export type TaskAnswer = Static<typeof TaskSchema>
 
-const untakenReason = 'accepted; no engine has taken it yet'
+const untakenReason = 'accepted; it has not begun'
 
 /** The row of a task as the API shows it. */
 export const toTaskAnswer = (summary: TaskSummary): TaskAnswer => ({ ...summary, counts: { ...summary.counts }, reason: summary.state === 'accepted' && summary.reason === '' ? untakenReason : summary.reason })
