@@ -187,6 +187,8 @@ async function comeBy(client: Client, write: string, node: string): Promise<void
   if (write === 'store.putJoinToken') await client.call('POST', '/v1/join-tokens', { uses: 1, ttlS: 60 })
   if (write === 'store.setNode') await client.call('PATCH', `/v1/nodes/${node}`, { labels: { seen: 'yes' } })
   if (write === 'store.deleteJoinToken') {
+    // The point before may have taken the last one.
+    await client.call('POST', '/v1/join-tokens', { uses: 1, ttlS: 60 })
     for (const { id } of (await client.list<{ id: string }>('/v1/join-tokens')).slice(0, 1)) await client.call('DELETE', `/v1/join-tokens/${id}`).catch((error: { code?: number }) => (error.code === 404 ? undefined : Promise.reject(error as Error)))
   }
   if (write === 'store.deleteNode') await client.call('DELETE', `/v1/nodes/${node}`).catch((error: { code?: number }) => (error.code === 404 ? undefined : Promise.reject(error as Error)))
