@@ -1,7 +1,8 @@
 /** What every part of a simulated deployment shares. */
 import type { Database } from './store/database.js'
-import type { Broker, } from '@lichen/broker'
+import type { Broker } from '@lichen/broker'
 import { LichenError } from '@lichen/core'
+import type { EngineLog } from '@lichen/engine'
 import type { Store } from '@lichen/store'
 import { BrokerServer } from './broker/broker.js'
 import { Life, type Machine } from './machine.js'
@@ -17,14 +18,6 @@ const shown = ['taskId', 'actionId', 'nodeId', 'attempt', 'outcome', 'epoch', 'c
 
 // Errors that faults of the simulation bring about, as they should.
 const expected = ['another process has the name of this engine']
-
-/** The methods of pino's logger. */
-export interface SimLog {
-  debug(fields: object, message: string): void
-  info(fields: object, message: string): void
-  warn(fields: object, message: string): void
-  error(fields: object, message: string): void
-}
 
 /** See the file header. */
 export class Surroundings {
@@ -72,7 +65,7 @@ export class Surroundings {
   }
 
   /** The log of a process. */
-  logOf(life: Life): SimLog {
+  logOf(life: Life): EngineLog {
     const write = (level: string) => (fields: object, message: string): void => {
       if (!life.isAlive) return
       const values = fields as Record<string, unknown>
