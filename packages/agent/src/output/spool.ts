@@ -80,8 +80,8 @@ export interface SpoolOptions {
   readonly limitBytes: number
 }
 
-/** A record's head as it is stored; `use`: the number of the segment's use. Older agents left it out. */
-type StoredHead = ChunkHead & { readonly use?: number }
+/** A record's head as it is stored; `use`: the number of the segment's use. */
+type StoredHead = ChunkHead & { readonly use: number }
 
 /** A segment as an earlier run left it. */
 interface FoundSegment {
@@ -344,7 +344,7 @@ export class Spool {
     const chunks: FoundSegment['chunks'][number][] = []
     segment.endBytes = readRecords(disk, path, (_type, payload, { offset }) => {
       const headBytes = payload.readUInt16LE(0)
-      const { use = named, ...head } = JSON.parse(payload.toString('utf8', 2, 2 + headBytes)) as StoredHead
+      const { use, ...head } = JSON.parse(payload.toString('utf8', 2, 2 + headBytes)) as StoredHead
       if (chunks.length > 0 && use < segment.number) return false
       segment.number = use
       chunks.push({ use, head, place: { segment, offset: offset + 2 + headBytes, sizeBytes: payload.length - 2 - headBytes } })
