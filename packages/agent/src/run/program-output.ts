@@ -49,6 +49,8 @@ export class ProgramOutput {
   /** Its output comes from this program, which is told to wait at once when there is no room. */
   follow(running: RunningProgram): void {
     this.running = running
+    // An earlier run of the agent may have died before it gave up what it took, and a program that waits for that prints nothing.
+    if (this.#run !== undefined) this.#releaseSoon()
     if ((this.#isLogged('stdout') || this.#isLogged('stderr')) && !this.#context.outbox.hasRoom) this.#pause()
   }
 
