@@ -66,3 +66,26 @@ for (let seed = 1; seed <= 12; seed++) {
     spool.close()
   })
 }
+
+t.test('what was released before a restart does not come back behind a chunk of the same size that takes its place', async (t) => {
+  const directory = makeDirectory(t)
+  const open = (found: number[]): Spool => Spool.open({ directory, disk: nodeDisk, log: quiet, limitBytes }, ({ position }) => found.push(position))
+  const text = 'x'.repeat(40_000)
+  const append = (spool: Spool, position: number) => spool.append({ key, position, command: 0, stream: LogStream.STDOUT, at: 0 }, [Buffer.from(text)], text.length)!
+  let spool = open([])
+  for (const position of [100_000, 220_000]) {
+    const places = [0, 1, 2].map((index) => append(spool, position + index * text.length))
+    await spool.sync()
+    for (const place of places) spool.release(place)
+  }
+  const names = readdirSync(directory)
+  spool.close()
+  spool = open([])
+  t.same(readdirSync(directory), names, 'both segments are used again')
+  append(spool, 340_000)
+  spool.close()
+  const found: number[] = []
+  spool = open(found)
+  t.same(found, [340_000])
+  spool.close()
+})

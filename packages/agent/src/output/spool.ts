@@ -6,7 +6,8 @@
  * 2. Segments are filled with zeros when they are made, and used in place. So they need no room on a disk that has become full: what programs print goes on being kept as
  *    long as there is a `spare`, and when there is none they wait (`hasRoom`). What comes all the same goes into what is left of the last segment.
  * 3. A segment in which nothing waits any more is used again, or removed. Each use has a number, higher than all before it, and goes on with another one after a restart; every
- *    record carries it. So chunks are read back in the order in which they were written, and a record with a lower number than the one before it is of an earlier use: it does not count.
+ *    record carries it, also the one that says that the segment is empty. So chunks are read back in the order in which they were written, and a record with a lower number than the one
+ *    before it is of an earlier use: it does not count.
  */
 import { join } from 'node:path'
 import { crc32 } from 'node:zlib'
@@ -24,6 +25,8 @@ const smallestSegmentBytes = 512 * 1024
 /** Kept for markers that say what was cut, in the last segment that there is room for: some dozens of them. */
 const markerBytes = 16 * 1024
 const chunkRecord = 1
+/** Takes the place of a segment's first record when nothing waits in it: the number of its use, a u32. */
+const emptyRecord = 2
 /** The number of a segment in a record's head, at most. */
 const numberBytes = 32
 const zeros = Buffer.alloc(64 * 1024)
@@ -134,7 +137,8 @@ export class Spool {
 
   /** Makes a spare segment if there is none and the disk has room for it. */
   makeRoom(): void {
-    this.#spare ??= this.#make()
+    if (this.#spare !== undefined) return
+    this.#spare = this.#make()
     if (this.#spare === undefined) this.#warn('ENOSPC: no segment can be made')
     else this.#isFullSaid = false
   }
@@ -278,19 +282,27 @@ export class Spool {
   #retire(segment: Segment): void {
     this.#segments.delete(segment)
     const spare = this.#spare
-    const stays = segment.capacityBytes >= smallestSegmentBytes / 2 && (spare === undefined || spare.capacityBytes < segment.capacityBytes)
-    if (!stays) return this.#remove(segment)
+    const isOfUse = spare === undefined || this.#current === undefined || spare.capacityBytes < segment.capacityBytes
+    if (segment.capacityBytes < smallestSegmentBytes / 2 || !isOfUse) return this.#remove(segment)
     this.#wipe(segment)
-    this.#spare = segment
+    if (spare === undefined) this.#spare = segment
     // At the start, before there is one that is written to: two that an earlier run left are both of use.
-    if (spare && this.#current === undefined) this.#writeTo(spare)
-    else if (spare) this.#remove(spare)
+    else if (this.#current === undefined) this.#writeTo(segment)
+    else {
+      this.#spare = segment
+      this.#remove(spare)
+    }
   }
 
   /** So that it is not read again at the next start. Not synced: read again, it would only be sent again. */
   #wipe(segment: Segment): void {
+    const record = Buffer.alloc(9 + 4)
+    record.writeUInt32LE(1 + 4, 0)
+    record[8] = emptyRecord
+    record.writeUInt32LE(segment.number, 9)
+    record.writeUInt32LE(crc32(record.subarray(8)), 4)
     try {
-      segment.file.write([zeros.subarray(0, 16)], 0)
+      segment.file.write([record], 0)
     } catch (error) {
       this.#warn(String(error))
     }
@@ -342,7 +354,11 @@ export class Spool {
     // An earlier run may have died before it was synced.
     const segment: Segment = { path, file, capacityBytes: file.sizeBytes, number: named, endBytes: 0, waiting: 0, isDirty: true, isSyncing: false }
     const chunks: FoundSegment['chunks'][number][] = []
-    segment.endBytes = readRecords(disk, path, (_type, payload, { offset }) => {
+    segment.endBytes = readRecords(disk, path, (type, payload, { offset }) => {
+      if (type === emptyRecord) {
+        segment.number = Math.max(named, payload.readUInt32LE(0))
+        return false
+      }
       const headBytes = payload.readUInt16LE(0)
       const { use, ...head } = JSON.parse(payload.toString('utf8', 2, 2 + headBytes)) as StoredHead
       if (chunks.length > 0 && use < segment.number) return false
