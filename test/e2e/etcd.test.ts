@@ -1,6 +1,7 @@
 /** The etcd blueprint on real nodes: one member, then three, worked on one node at a time, through the loss of one of them. */
 import t, { type Test } from 'tap'
 import { skipReason } from '../lab/lab-fixture.js'
+import { eventually } from '../eventually.js'
 import { startCluster, step, type Cluster } from './cluster-fixture.js'
 
 t.setTimeout(900_000)
@@ -40,7 +41,8 @@ t.test('etcd from a plan', { skip: skipReason() }, async (t) => {
 
   await step(t, 'the cluster serves without one member, which comes back by itself', async (t) => {
     await cluster.lab.kill('b')
-    await etcdctl('a', 'put greeting again')
+    // When it was the leader, what comes before the others have elected one of them fails.
+    await eventually(t, 'it serves', async () => (await etcdctl('a', 'put greeting again')) !== '', { timeoutMs: 60_000 })
     await cluster.lab.start('b')
     const task = await succeed(t, cluster, 'apply', plan)
     t.same((await cluster.actions(task)).filter((action) => action.result?.changed), [], 'nothing had to change')
