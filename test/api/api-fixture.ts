@@ -10,7 +10,7 @@ import type { Test } from 'tap'
 import { bootstrapAdminToken, buildApi, startAnnouncer, type Announcer, type ApiLimits } from '@lichen/api'
 import { openEmbeddedBroker, type Broker } from '@lichen/broker'
 import { readCatalog } from '@lichen/catalog'
-import { actionId, buildGraph, clockOf, nodeId, parsePlan, taskId, type ActionGraph, type AttemptResult, type Catalog, type Facts, type NodeId, type TaskEvent, type TaskId } from '@lichen/core'
+import { actionId, buildGraph, clockOf, nodeId, parsePlan, taskId, type ActionGraph, type AttemptResult, type Catalog, type Facts, type NodeId, type TaskEvent, type TaskId, type TaskKind } from '@lichen/core'
 import { openSqliteStore, type Append, type NewLogChunk, type Store } from '@lichen/store'
 
 export interface LogEntry {
@@ -91,11 +91,11 @@ export const makePlan = (name = 'hello', more: Record<string, unknown> = {}): Re
 })
 
 /** A task that was accepted long ago, without the API. */
-export async function createTask(store: Store, id: string, more: { readonly project?: string; readonly deployment?: string; readonly plan?: unknown } = {}): Promise<TaskId> {
-  const { project = 'default', deployment = 'hello', plan = makePlan() } = more
+export async function createTask(store: Store, id: string, more: { readonly project?: string; readonly deployment?: string; readonly plan?: unknown; readonly kind?: TaskKind } = {}): Promise<TaskId> {
+  const { project = 'default', deployment = 'hello', plan = makePlan(), kind = 'apply' } = more
   await store.tasks.create({
-    id: taskId(id), kind: 'apply', project, deployment, plan: JSON.stringify(plan), at: Date.now(), requestDigest: id,
-    event: { type: 'taskAccepted', kind: 'apply', project, deployment, planDigest: 'p'.repeat(64), by: 'test' },
+    id: taskId(id), kind, project, deployment, plan: JSON.stringify(plan), at: Date.now(), requestDigest: id,
+    event: { type: 'taskAccepted', kind, project, deployment, planDigest: 'p'.repeat(64), by: 'test' },
   })
   return taskId(id)
 }

@@ -85,3 +85,22 @@ t.test('a task that succeeded cannot be retried', async (t) => {
   checkProblem(t, await app.call('POST', '/v1/tasks/t-1/retry'), 'TASK_NOTHING_TO_RETRY')
   checkProblem(t, await app.call('POST', '/v1/tasks/t-2/retry'), 'REQUEST_NOT_FOUND')
 })
+
+t.test('a task is not retried when a newer one of its deployment would be undone by it', async (t) => {
+  const app = await startTestApi(t)
+  await admitNodes(app.store, ['node-1', 'node-2'])
+  const older = await playEngine(app, await createTask(app.store, 't-1'))
+  await older.run(0, 'failed')
+  for (const action of older.graph.actions.slice(1)) await older.append({ type: 'actionSkipped', action: action.id, reason: 'too many failures' })
+  await older.end('failed')
+  const newer = await createTask(app.store, 't-2')
+  const answer = await app.call('POST', '/v1/tasks/t-1/retry')
+  checkProblem(t, answer, 'TASK_SUPERSEDED')
+  t.match(answer.json().detail, /task t-2 of deployment hello came after t-1/)
+  // One that ended before it was planned is not in the way, nor is a check, or one of another deployment.
+  const summary = { state: 'ended', outcome: 'cancelled', reason: '', counts: {} } as const
+  await app.store.tasks.append([{ task: newer, expectedSeq: 1, epoch: null, events: [{ type: 'taskEnded', outcome: 'cancelled', reason: '' }], at: Date.now(), summary }])
+  await createTask(app.store, 't-3', { kind: 'check' })
+  await createTask(app.store, 't-4', { deployment: 'another' })
+  t.equal((await app.call('POST', '/v1/tasks/t-1/retry')).statusCode, 202)
+})

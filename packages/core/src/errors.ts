@@ -77,6 +77,7 @@ export const errorTable = {
   TASK_NOT_UNKNOWN: rejected('The outcome of the action is not unknown, or somebody has settled it already.', 409),
   TASK_UNKNOWN_NODE: rejected('The task has no action on a node of this name.'),
   TASK_NOTHING_TO_RETRY: rejected('Every action, or every one on the nodes named, has succeeded.', 409),
+  TASK_SUPERSEDED: rejected('A newer task of the deployment has changed, or is to change, what this one would do again.', 409),
   TASK_INPUTS_MOVED: rejected('The new parameters change actions that have succeeded, or which actions there are; apply the plan anew instead.', 409),
   // tasks and attempts (outcomes)
   TASK_LIMIT: outcome('The time limit of the task was over; it was cancelled.'),

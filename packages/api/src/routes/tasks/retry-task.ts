@@ -1,5 +1,5 @@
 import { Type, type Static } from '@sinclair/typebox'
-import { applyEvent, buildTaskView, nodeId, summarizeTask, taskId, type TaskId, type TaskRequest } from '@lichen/core'
+import { applyEvent, buildTaskView, LichenError, nodeId, summarizeTask, taskId, type TaskId, type TaskRequest } from '@lichen/core'
 import type { TaskSummary } from '@lichen/store'
 import type { Api } from '../../schema/type-provider.js'
 import { callerOf } from '../../auth/authenticate.js'
@@ -10,6 +10,7 @@ import { problemAnswers } from '../../problem/problem-document.js'
 import { Named, NodeIdText, TaskParams } from '../../schema/fields.js'
 import { appendRequest, type Change } from './append-request.js'
 import { eventFor } from './ask-task.js'
+import { findNewerTask } from './newer-task.js'
 import { TaskSchema, toTaskAnswer } from './task-schemas.js'
 
 const Body = Type.Object(
@@ -36,7 +37,7 @@ export function registerRetryTask(app: Api, context: Context): void {
         tags: ['tasks'],
         summary: 'Retry a task from what did not succeed',
         description:
-          'Actions that succeeded stay as they are; all others, or those on `nodes`, start over. 409 `TASK_NOT_ENDED` while it runs, `TASK_NOTHING_TO_RETRY` when everything succeeded. ' +
+          'Actions that succeeded stay as they are; all others, or those on `nodes`, start over. 409 `TASK_NOT_ENDED` while it runs, `TASK_NOTHING_TO_RETRY` when everything succeeded, `TASK_SUPERSEDED` when a newer task of its deployment would be undone by it. ' +
           'With `parameters` the plan of the task changes for good; 409 `TASK_INPUTS_MOVED` when that would change what has succeeded, or which actions there are: apply the changed plan anew instead.',
         params: TaskParams,
         body: Body,
@@ -64,6 +65,8 @@ function retry(context: Context, id: TaskId, by: string, { nodes, parameters }: 
     const { seq, kind, graph, previewDigest } = view
     const row = await context.store.tasks.read(id)
     if (row?.summary.seq !== seq) return 'again'
+    const newer = await findNewerTask(context.store, row.summary)
+    if (newer !== undefined) throw new LichenError('TASK_SUPERSEDED', `task ${newer} of deployment ${row.summary.deployment} came after ${id}, and would be undone; retry that one, or apply the plan anew`)
     const changed = parameters === undefined ? {} : await buildChangedPlan(context, { kind, plan: row.plan, graph, previewDigest }, parameters)
     return foldRetry(context, row, asked, changed)
   })
