@@ -52,7 +52,7 @@ t.test('one that waits can be cancelled, and never begins; what comes after it g
   t.same(lines(), ['begin first', 'end first', 'begin third', 'end third'])
 })
 
-t.test('a task that is tried again while another of its deployment runs waits for that one', async (t) => {
+t.test('a task that failed is not tried again when another of its deployment came after it, running or ended', async (t) => {
   const { api, planOf, lines, let: allow } = await startScene(t)
   allow('first')
   const first = await api.submit(planOf('first', 'site', 'mended'))
@@ -60,15 +60,11 @@ t.test('a task that is tried again while another of its deployment runs waits fo
   const second = await api.submit(planOf('second'))
   await eventually(t, 'the second runs', () => lines().includes('begin second'))
   allow('mended')
-  await api.ask(first, 'retry')
-  const again = await api.read(first)
-  t.match(again, { waitingFor: { owner: `task ${second}` } })
-  t.match(again.waiting, [{ action: 'app/run@n1', reason: /^task .* comes first/ }], 'and so does each of its actions')
-  const before = lines()
-  t.equal(before.at(-1), 'begin second')
+  t.match(await api.refused(first, 'retry', {}, 'TASK_SUPERSEDED'), new RegExp(`task ${second} of deployment site came after`))
   allow('second')
-  t.match(await api.reached(first, 'the end', ({ state }) => state === 'ended'), { outcome: 'succeeded' })
-  t.same(lines().slice(before.length), ['end second', 'begin first', 'end first'])
+  t.match(await api.reached(second, 'the end', ({ state }) => state === 'ended'), { outcome: 'succeeded' })
+  t.match(await api.refused(first, 'retry', {}, 'TASK_SUPERSEDED'), new RegExp(`task ${second} of deployment site came after`))
+  t.same(lines().slice(-2), ['begin second', 'end second'])
 })
 
 t.test('the engine dies while a second task waits: the first goes on, then the second, under another engine', async (t) => {
