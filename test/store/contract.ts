@@ -58,6 +58,7 @@ export function testStore(t: Test, make: MakeDatabase): void {
   t.test('tasks', async (t) => testTasks(t, make))
   t.test('idempotency keys', async (t) => testKeys(t, make))
   t.test('events', async (t) => testEvents(t, make))
+  t.test('reads at the same time', async (t) => testReadsAtOnce(t, make))
   t.test('leases', async (t) => testLeases(t, make))
   t.test('turns of the tasks of a deployment', async (t) => testTurns(t, make))
   t.test('outbox', async (t) => testOutbox(t, make))
@@ -319,6 +320,44 @@ function testEvents(t: Test, make: MakeDatabase): void {
     t.ok(answers.every(([answer]) => answer === 'appended'))
     const id = ids[617] as TaskId
     t.same((await store.tasks.readEvents(id, 1)).map((event) => event.event), [skipped(`first of ${id}`), skipped(`second of ${id}`)])
+  })
+}
+
+/** Many at once are answered together, or one after the other: nobody gets what another one asked for. */
+function testReadsAtOnce(t: Test, make: MakeDatabase): void {
+  const ids = Array.from({ length: 100 }, (_, index) => taskId(`t-${100 + index}`))
+  const fill = async (t: Test): Promise<Store> => {
+    const { store } = await openFor(t, make)
+    await Promise.all(ids.map((id) => store.tasks.create(makeTask(id, { deployment: `of ${id}`, plan: `plan of ${id}` }))))
+    const answers = await Promise.all(ids.map((id, index) => {
+      const applied: AppliedAction = { action: actionId(`of ${id}`), node: nodeId('node-1'), key: id, task: id, outputs: { id } }
+      // Every tenth graph is a large one.
+      const graph = makeGraph({ digest: (index % 10 === 0 ? 'd'.repeat(100_000) : '') + id, placement: { [id]: [nodeId('node-1')] } })
+      return store.tasks.append([makeAppend(id, 1, { events: Array.from({ length: index }, (_, event) => skipped(`${event} of ${id}`)), graph, applied: [applied] })])
+    }))
+    t.ok(answers.every(([answer]) => answer === 'appended'))
+    return store
+  }
+
+  t.test('of tasks, events, applied actions and placements', async (t) => {
+    const store = await fill(t)
+    const reads = await Promise.all([taskId('t-000'), ...ids].map(async (id, index) => {
+      const [task, all, some, applied, placement] = await Promise.all([
+        store.tasks.read(id), store.tasks.readEvents(id, 0), store.tasks.readEvents(id, 3, index), store.tasks.readApplied('demo', `of ${id}`), store.tasks.readPlacement('demo', `of ${id}`),
+      ])
+      return { id: task?.summary.id, keys: Object.keys(task?.summary ?? {}).includes('at'), plan: task?.plan, digest: task?.graph?.digest.replace(/^d+/, ''), all: all.map(({ seq }) => seq), some: some.map(({ seq }) => seq), applied: applied.map(({ action, outputs }) => [action, outputs]), placement }
+    }))
+    const numbers = (from: number, to: number): number[] => Array.from({ length: Math.max(0, to - from + 1) }, (_, index) => from + index)
+    t.same(reads[0], { id: undefined, keys: false, plan: undefined, digest: undefined, all: [], some: [], applied: [], placement: undefined })
+    t.same(reads.slice(1), ids.map((id, index) => ({ id, keys: false, plan: `plan of ${id}`, digest: id, all: numbers(1, index + 1), some: numbers(4, Math.min(index + 1, 3 + index + 1)), applied: [[`of ${id}`, { id }]], placement: { [id]: ['node-1'] } })))
+  })
+
+  t.test('what was committed before a read was asked for is in it, however many others are under way', async (t) => {
+    const store = await fill(t)
+    const others = ids.map((id) => store.tasks.readEvents(id, 0))
+    await store.tasks.append([makeAppend(ids[0]!, 1, { events: [skipped('the last')] })])
+    const [events] = await Promise.all([store.tasks.readEvents(ids[0]!, 0), ...others])
+    t.equal(events.length, 2)
   })
 }
 

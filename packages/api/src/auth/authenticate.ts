@@ -39,12 +39,20 @@ interface Known {
 /** An authenticator over the tokens of this store. `ageMs`: how long a known token is believed without asking again. */
 export function buildAuthenticator({ store, now, ageMs }: { readonly store: Pick<Store, 'secrets'>; readonly now: () => number; readonly ageMs: number }): Authenticator {
   const memory = new Map<string, Known>()
+  // Of a busy client, all requests under way find at the same moment that its token is to be asked for again.
+  const asked = new Map<string, Promise<Known | undefined>>()
 
   async function find(digest: string): Promise<Known | undefined> {
-    const at = now()
     const known = memory.get(digest)
-    if (known !== undefined && at < known.until) return known
+    if (known !== undefined && now() < known.until) return known
     memory.delete(digest)
+    const asking = asked.get(digest) ?? ask(digest).finally(() => asked.delete(digest))
+    asked.set(digest, asking)
+    return asking
+  }
+
+  async function ask(digest: string): Promise<Known | undefined> {
+    const at = now()
     const found = await store.secrets.findApiToken(digest)
     if (found === undefined) return undefined
     const fresh: Known = { caller: { tokenId: found.id, name: found.name }, expiresAt: found.expiresAt, until: at + ageMs }

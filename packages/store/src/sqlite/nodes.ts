@@ -4,6 +4,7 @@ import type { JoinTokenRecord, NodeStore } from '../ports/node-store.js'
 import { listConditional, mergeChanges, type MergedChange, type NodeChange } from '../rules/node-rules.js'
 import { NodeDocuments } from '../rules/node-documents.js'
 import { admitNode } from './admission.js'
+import { batchReads } from './batched-read.js'
 import type { Connection } from './connection.js'
 import { buildSingleWrite } from './single-write.js'
 import type { WriteKind, Writer } from './writer.js'
@@ -93,6 +94,10 @@ async function listNodes(reader: Connection, documents: NodeDocuments): Promise<
 /** Nodes and join tokens. A node that joined and never connected is `lost` and has empty facts. */
 export function openNodes(reader: Connection, writer: Writer): NodeStore {
   const documents = new NodeDocuments()
+  const nodes = batchReads(1000, async (asked: readonly null[]) => {
+    const read = await listNodes(reader, documents)
+    return asked.map(() => read)
+  })
   return {
     putJoinToken: (token) => writer.submit(putJoinToken, token),
     listJoinTokens: () => listJoinTokens(reader),
@@ -102,7 +107,7 @@ export function openNodes(reader: Connection, writer: Writer): NodeStore {
       if (changes.length > 0) await writer.submit(updateNodes, changes)
     },
     setNode: (node, change) => writer.submit(setNode, { node, ...change }),
-    listNodes: () => listNodes(reader, documents),
+    listNodes: () => nodes(null),
     deleteNode: (node) => writer.submit(deleteNode, node),
   }
 }

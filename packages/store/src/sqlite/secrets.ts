@@ -2,7 +2,7 @@
 import type { SealedSecret, SecretStore } from '../ports/secret-store.js'
 import type { Connection } from './connection.js'
 import { buildSingleWrite } from './single-write.js'
-import type { Writer } from './writer.js'
+import type { WriteKind, Writer } from './writer.js'
 
 type ApiToken = Parameters<SecretStore['putApiToken']>[0]
 type AuditEntry = Parameters<SecretStore['appendAudit']>[0]
@@ -23,9 +23,16 @@ const putApiToken = buildSingleWrite('keeping an API token', async (connection: 
   )
 })
 
-const appendAudit = buildSingleWrite('writing the audit trail', async (connection: Connection, entry: AuditEntry) => {
-  await connection.run('INSERT INTO audit (at, by, what, target, detail) VALUES (?, ?, ?, ?, ?)', entry.at, entry.by, entry.what, entry.target, entry.detail)
-})
+const appendAudit: WriteKind<AuditEntry, void> = {
+  name: 'writing the audit trail',
+  async apply(connection, entries) {
+    await connection.run(
+      'INSERT INTO audit (at, by, what, target, detail) SELECT value ->> 0, value ->> 1, value ->> 2, value ->> 3, value ->> 4 FROM json_each(?)',
+      JSON.stringify(entries.map((entry) => [entry.at, entry.by, entry.what, entry.target, entry.detail])),
+    )
+    return entries.map(() => undefined)
+  },
+}
 
 /** Sealed values, API tokens and audit over these connections. */
 export function openSecrets(reader: Connection, writer: Writer): SecretStore {

@@ -1,6 +1,6 @@
 /** Appending events of many tasks, with what follows from them: the row, the documents, what is applied, the bell. */
 import type { Append, AppendAnswer } from '../ports/task-store.js'
-import { decideAppends, splitAnswers, weighAppend, type AppendRows, type Head } from '../rules/append-rules.js'
+import { decideAppends, splitAnswers, weighAppend, type AppendRows, type DocumentChange, type Head } from '../rules/append-rules.js'
 import type { Connection } from './connection.js'
 import type { WriteKind } from './writer.js'
 
@@ -45,6 +45,24 @@ async function writeApplied(connection: Connection, rows: AppendRows): Promise<v
   }
 }
 
+// Small documents share a statement; large ones would be in memory twice, once more as a text within a JSON text.
+const smallDocumentChars = 64 * 1024
+
+async function writeDocuments(connection: Connection, documents: readonly DocumentChange[]): Promise<void> {
+  const isSmall = ({ plan, graph }: DocumentChange): boolean => (plan?.length ?? 0) + (graph?.length ?? 0) < smallDocumentChars
+  const small = documents.filter(isSmall)
+  if (small.length > 0) {
+    await connection.run(
+      `UPDATE task_documents SET plan = coalesce(part.plan, task_documents.plan), graph = coalesce(part.graph, task_documents.graph), placement = coalesce(part.placement, task_documents.placement)
+       FROM (SELECT value ->> 0 AS task, value ->> 1 AS plan, value ->> 2 AS graph, value ->> 3 AS placement FROM json_each(?)) AS part WHERE task_documents.task = part.task`,
+      JSON.stringify(small.map(({ task, plan, graph, placement }) => [task, plan, graph, placement])),
+    )
+  }
+  for (const { task, plan, graph, placement } of documents.filter((document) => !isSmall(document))) {
+    await connection.run('UPDATE task_documents SET plan = coalesce(?, plan), graph = coalesce(?, graph), placement = coalesce(?, placement) WHERE task = ?', plan, graph, placement, task)
+  }
+}
+
 async function writeRows(connection: Connection, rows: AppendRows): Promise<void> {
   if (rows.events.length > 0) {
     await connection.run(
@@ -53,16 +71,14 @@ async function writeRows(connection: Connection, rows: AppendRows): Promise<void
     )
   }
   await writeTaskRows(connection, rows)
-  for (const { task, plan, graph, placement } of rows.documents.values()) {
-    await connection.run('UPDATE task_documents SET plan = coalesce(?, plan), graph = coalesce(?, graph), placement = coalesce(?, placement) WHERE task = ?', plan, graph, placement, task)
-  }
+  await writeDocuments(connection, [...rows.documents.values()])
   if (rows.applied.size > 0) await writeApplied(connection, rows)
   if (rows.bells.length > 0) {
     await connection.run('INSERT INTO outbox (task, message) SELECT value ->> 0, value ->> 1 FROM json_each(?)', JSON.stringify(rows.bells))
   }
 }
 
-/** Writes `TaskStore.append`: the parts of all callers of a group in at most eight statements, plus one for each task whose documents change. */
+/** Writes `TaskStore.append`: the parts of all callers of a group in at most nine statements, plus one for each task whose documents are large. */
 export const appendEvents: WriteKind<readonly Append[], readonly AppendAnswer[]> = {
   name: 'appending events',
   weigh: weighAppend,

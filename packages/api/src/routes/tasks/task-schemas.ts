@@ -83,7 +83,7 @@ export const TaskDetailSchema = Type.Object(
     ...summaryFields,
     engine: OrNull(Type.String(), 'Name of the engine that drives it; null when none does.'),
     by: Type.String({ description: 'Who submitted it.' }),
-    planDigest: Type.String(),
+    planDigest: Type.String({ description: 'Of the plan as it was accepted. A retry with new parameters changes the plan, not this.' }),
     previewDigest: OrNull(Type.String(), 'The preview that it must be equal to, if one was named.'),
     graphDigest: OrNull(Type.String(), 'Digest of its action graph; null before it is planned.'),
     actionCount: Type.Integer({ description: 'Number of actions; 0 before it is planned.' }),
