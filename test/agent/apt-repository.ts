@@ -1,5 +1,5 @@
 /** A small apt repository made of packages that are built here: real .debs, served from a directory. */
-import { execFileSync } from 'node:child_process'
+import { execFileSync, spawnSync } from 'node:child_process'
 import { createHash } from 'node:crypto'
 import { chmodSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
@@ -36,4 +36,36 @@ export function buildRepository(directory: string, sources: readonly PackageSour
     return `${control}\nFilename: ./${name}\nSize: ${bytes.length}\nSHA256: ${createHash('sha256').update(bytes).digest('hex')}\n`
   })
   writeFileSync(join(directory, 'Packages'), entries.join('\n'))
+}
+
+/** A signing key made for a test, in a directory of its own. */
+export interface SigningKey {
+  /** The public half, ASCII-armoured. */
+  readonly publicKey: string
+  /** The text with its signature around it, as InRelease has it. */
+  sign(text: string): string
+}
+
+/** Makes a key in this directory; installs GnuPG when it is missing. */
+export function makeSigningKey(directory: string): SigningKey {
+  if (spawnSync('gpg', ['--version']).error) execFileSync('apt-get', ['install', '--yes', '--no-install-recommends', 'gpg', 'gpg-agent'], { stdio: 'ignore', env: { ...process.env, DEBIAN_FRONTEND: 'noninteractive' } })
+  mkdirSync(directory, { recursive: true, mode: 0o700 })
+  const gpg = (args: readonly string[], input = ''): string => execFileSync('gpg', ['--homedir', directory, '--batch', '--quiet', '--pinentry-mode', 'loopback', '--passphrase', '', ...args], { input, encoding: 'utf8', stdio: ['pipe', 'pipe', 'ignore'] })
+  gpg(['--quick-generate-key', 'Lichen tests <tests@localhost>', 'ed25519', 'sign', 'never'])
+  return {
+    publicKey: gpg(['--armor', '--export']),
+    sign(text) {
+      const signed = gpg(['--clear-sign'], text)
+      // Its agent would outlive the test.
+      execFileSync('gpgconf', ['--homedir', directory, '--kill', 'gpg-agent'], { stdio: 'ignore' })
+      return signed
+    },
+  }
+}
+
+/** Signs the repository in `directory` anew. `fields`: more of its Release file, or others than usual. */
+export function signRepository(directory: string, key: SigningKey, fields: Readonly<Record<string, string>> = {}): void {
+  const bytes = readFileSync(join(directory, 'Packages'))
+  const all = { Origin: 'Lichen tests', Suite: 'stable', Date: new Date().toUTCString().replace('GMT', 'UTC'), ...fields, SHA256: `\n ${createHash('sha256').update(bytes).digest('hex')} ${bytes.length} Packages` }
+  writeFileSync(join(directory, 'InRelease'), key.sign(Object.entries(all).map(([name, value]) => `${name}: ${value}\n`).join('')))
 }

@@ -122,6 +122,8 @@ export const errorTable = {
   COMMAND_CONFINED: outcome('The agent is confined to a directory and refuses effects outside of it.'),
   COMMAND_PACKAGE_UNKNOWN: outcome('The apt sources of the node have no package of this name or version.'),
   COMMAND_PACKAGE_FAILED: outcome('apt or dpkg failed; the message has the last lines.'),
+  COMMAND_REPOSITORY_UNREACHABLE: outcome('The apt repository does not answer, or has nothing there; the message has what apt said.'),
+  COMMAND_REPOSITORY_UNTRUSTED: outcome('The apt repository is not signed by the key given, or its signature is out of date (or the clock of the node is wrong).'),
   COMMAND_SYSTEMD: outcome('systemd on the node could not be asked.'),
   COMMAND_UNIT_UNKNOWN: outcome('systemd has no unit of this name.'),
   COMMAND_SERVICE_FAILED: outcome('The unit did not start, stop or stay up; the message has its last lines in the journal.'),

@@ -7,11 +7,12 @@ import { note } from './note.js'
 import { packages } from './package.js'
 import type { CommandContext, Done, Finding, Primitive } from './primitive.js'
 import { probe } from './probe.js'
+import { repository } from './repository.js'
 import { run } from './run.js'
 import { service } from './service.js'
 import { user } from './user.js'
 
-const primitives: { readonly [Kind in CommandKind]: Primitive<Kind> } = { package: packages, file, directory, user, service, run, probe, archive, note }
+const primitives: { readonly [Kind in CommandKind]: Primitive<Kind> } = { package: packages, repository, file, directory, user, service, run, probe, archive, note }
 
 /** One command joined with what does it. */
 export interface Effect {

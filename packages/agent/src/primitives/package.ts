@@ -7,22 +7,17 @@
  */
 import { existsSync, readdirSync, statSync } from 'node:fs'
 import type { Clock, CommandSpec } from '@lichen/core'
-import { pause } from '../run/deadline.js'
-import type { Execution } from '../run/program.js'
+import { apt, changePackages, type Failed, packageEnvironment } from './apt.js'
 import { checkConfinedKind } from './confinement.js'
 import { type InstalledPackage, readAvailable, readInstalled, splitName } from './package-database.js'
 import { type CommandContext, type Done, failure, type Primitive } from './primitive.js'
 import { installPolicy, removePolicy } from './service-policy.js'
 
 type Spec = CommandSpec<'package'>
-type Failed = ReturnType<typeof failure>
 const listsDirectory = '/var/lib/apt/lists'
 /** Lists older than this are fetched anew before something is installed. */
 const listsMaxAgeMs = 24 * 3_600_000
-const lockRetryMs = 2000
 const dbusDirectories = ['/usr/share/dbus-1/system.d', '/etc/dbus-1/system.d']
-const environment = { DEBIAN_FRONTEND: 'noninteractive', DEBIAN_PRIORITY: 'critical', APT_LISTCHANGES_FRONTEND: 'none', NEEDRESTART_SUSPEND: '1', UCF_FORCE_CONFFOLD: '1', LC_ALL: 'C.UTF-8' }
-const aptOptions = ['-q', '-y', '-o', 'DPkg::Lock::Timeout=600', '-o', 'Dpkg::Use-Pty=0', '-o', 'Dpkg::Options::=--force-confdef', '-o', 'Dpkg::Options::=--force-confold', '-o', 'Acquire::Retries=3']
 
 /** See the file header. */
 export const packages: Primitive<'package'> = {
@@ -72,7 +67,7 @@ async function bringAbout(spec: Spec, context: CommandContext): Promise<Done> {
   const names = spec.names.map((text) => splitName(text).name)
   if (spec.state === 'absent' || spec.state === 'purged') {
     const present = names.filter((name) => installed.get(name)?.isKnown)
-    return (await apt([spec.state === 'purged' ? 'purge' : 'remove', ...aptOptions, '--allow-change-held-packages', '--', ...present], context)) ?? {}
+    return (await apt(spec.state === 'purged' ? 'purge' : 'remove', ['--allow-change-held-packages', '--', ...present], context)) ?? {}
   }
   const missing = spec.names.filter((text) => !isSatisfied(installed.get(splitName(text).name), splitName(text).version))
   if (missing.length > 0) {
@@ -80,16 +75,16 @@ async function bringAbout(spec: Spec, context: CommandContext): Promise<Done> {
     if (failed) return failed
   }
   if (spec.held === undefined) return {}
-  return (await runOrFail(['apt-mark', spec.held ? 'hold' : 'unhold', ...names], context)) ?? {}
+  return (await changePackages(['apt-mark', spec.held ? 'hold' : 'unhold', ...names], context)) ?? {}
 }
 
 /** Finishes what an interrupted dpkg left: packages unpacked and not configured. */
 async function repair(context: CommandContext): Promise<Failed | undefined> {
-  const audit = await context.run({ argv: ['dpkg', '--audit'], env: environment, output: 'quiet', captureBytes: 4096 })
+  const audit = await context.run({ argv: ['dpkg', '--audit'], env: packageEnvironment, output: 'quiet', captureBytes: 4096 })
   const hasUpdates = existsSync('/var/lib/dpkg/updates') && readdirSync('/var/lib/dpkg/updates').some((name) => /^\d+$/.test(name))
   if (audit.stdout.length === 0 && !hasUpdates) return undefined
   context.log.say('dpkg was interrupted before: dpkg --configure -a')
-  return await withPolicy(false, context, () => runOrFail(['dpkg', '--force-confdef', '--force-confold', '--configure', '-a'], context))
+  return await withPolicy(false, context, () => changePackages(['dpkg', '--force-confdef', '--force-confold', '--configure', '-a'], context))
 }
 
 /** What apt cannot know: fetches the lists when they are absent, old, or without one of the names, then says which names are unknown. */
@@ -97,12 +92,12 @@ async function findMissing(names: readonly string[], context: CommandContext): P
   const { clock } = context.deadline
   const isFresh = listsAgeMs(clock) < listsMaxAgeMs
   if (!isFresh) {
-    const failed = await apt(['update', ...aptOptions], context)
+    const failed = await apt('update', [], context)
     if (failed && listsAgeMs(clock) === Infinity) return failed
   }
   let unknown = await listUnknown(names, context)
   if (unknown.length > 0 && isFresh) {
-    const failed = await apt(['update', ...aptOptions], context)
+    const failed = await apt('update', [], context)
     if (failed) return failed
     unknown = await listUnknown(names, context)
   }
@@ -134,7 +129,7 @@ function listsAgeMs(clock: Clock): number {
 async function preseed(spec: Spec, context: CommandContext): Promise<Failed | undefined> {
   if (!spec.debconf?.length) return undefined
   // Answers may be passwords: neither shown nor on a command line.
-  const execution = await context.run({ argv: ['debconf-set-selections'], stdin: `${spec.debconf.join('\n')}\n`, env: environment, output: 'quiet' })
+  const execution = await context.run({ argv: ['debconf-set-selections'], stdin: `${spec.debconf.join('\n')}\n`, env: packageEnvironment, output: 'quiet' })
   return execution.exitCode === 0 ? undefined : failure('COMMAND_PACKAGE_FAILED', `debconf-set-selections: ${execution.startError ?? execution.tail}`)
 }
 
@@ -145,7 +140,7 @@ async function install(spec: Spec, names: readonly string[], context: CommandCon
     ...(spec.held ? ['--allow-change-held-packages'] : []),
   ]
   const before = dbusPolicyTime()
-  const failed = await withPolicy(spec.startServices ?? false, context, () => apt(['install', ...aptOptions, ...options, '--', ...names], context))
+  const failed = await withPolicy(spec.startServices ?? false, context, () => apt('install', [...options, '--', ...names], context))
   // dbus reads its policy only when told; a package that could not tell it would be refused the bus.
   if (dbusPolicyTime() !== before && existsSync('/run/systemd/system')) await context.run({ argv: ['systemctl', 'try-reload-or-restart', 'dbus.service'], output: 'quiet' })
   return failed
@@ -167,29 +162,4 @@ async function withPolicy<T>(startsServices: boolean, context: CommandContext, c
   } finally {
     removePolicy()
   }
-}
-
-/** Runs apt-get; undefined when it succeeded. A lock that apt itself does not wait for (that of its lists) is waited for here. */
-async function apt(args: readonly string[], context: CommandContext): Promise<Failed | undefined> {
-  return await runOrFail(['apt-get', ...args], context)
-}
-
-async function runOrFail(argv: readonly string[], context: CommandContext): Promise<Failed | undefined> {
-  for (let tries = 1; ; tries++) {
-    const execution = await context.run({ argv, env: environment })
-    if (execution.exitCode === 0) return undefined
-    const isLocked = /Could not get lock|Unable to (?:acquire|lock)|is another process using it|dpkg frontend lock/i.test(execution.tail)
-    if (!isLocked || context.deadline.reason) return explain(argv, execution)
-    if (tries === 1) context.log.say('another program changes packages; waiting for its lock')
-    await pause(lockRetryMs, context.deadline)
-  }
-}
-
-function explain(argv: readonly string[], execution: Execution): Failed {
-  const { tail, startError, exitCode } = execution
-  const what = argv.slice(0, 2).join(' ')
-  if (startError !== undefined) return failure('COMMAND_NOT_STARTED', `${what}: ${startError}`)
-  if (/No space left on device|don't have enough free space/i.test(tail)) return failure('COMMAND_DISK_FULL', `${what}: the disk is full\n${tail}`)
-  if (/Unable to locate package|has no installation candidate|was not found/.test(tail)) return failure('COMMAND_PACKAGE_UNKNOWN', `${what}:\n${tail}`)
-  return failure('COMMAND_PACKAGE_FAILED', `${what} ended with ${exitCode === undefined ? 'a signal' : `exit code ${exitCode}`}; its last lines:\n${tail}`)
 }

@@ -25,6 +25,21 @@ export const PackageSchema = Type.Object(
   },
   strict,
 )
+/**
+ * An apt repository that the node trusts for this key alone, with its lists fetched. Check: apt's own files and lists. Debian packages of later `package` commands may come from it.
+ * `/etc/apt/sources.list.d/NAME.sources` and `/etc/apt/keyrings/NAME.asc` are its files.
+ */
+export const RepositorySchema = Type.Object(
+  {
+    repository: Type.String({ pattern: '^[a-z0-9][a-z0-9.-]{0,63}$', description: 'Its name on the node: that of its files.' }),
+    state: Type.Optional(Type.Union([Type.Literal('present'), Type.Literal('absent')])),
+    url: Type.Optional(Type.String({ pattern: '^(https?|file):/[^\\s]+$', description: 'Where it begins. Needed when it is to be present, as are `suite` and `key`.' })),
+    suite: Type.Optional(Type.String({ pattern: '^[A-Za-z0-9./_+~-]+$', description: 'The suite; ends with a slash when the repository is flat, e.g. `./`.' })),
+    components: Type.Optional(Type.Array(Type.String({ pattern: '^[A-Za-z0-9./_+~-]+$' }), { description: 'Its components, e.g. `main`; none when it is flat.' })),
+    key: Type.Optional(Type.String({ description: 'The OpenPGP public key that signs it, ASCII-armoured.' })),
+  },
+  strict,
+)
 /** A regular file with this content, mode and owner; written atomically, with a diff in check mode. */
 export const FileSchema = Type.Object(
   {
@@ -144,6 +159,7 @@ export const NoteSchema = Type.Object({ text: Type.String() }, strict)
 /** Every kind and the schema of its spec. */
 export const commandSchemas = {
   package: PackageSchema,
+  repository: RepositorySchema,
   file: FileSchema,
   directory: DirectorySchema,
   user: UserSchema,

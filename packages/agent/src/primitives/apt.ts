@@ -1,0 +1,40 @@
+/** apt and dpkg as everything here runs them: without questions, in one language, waiting for the locks of others. */
+import { pause } from '../run/deadline.js'
+import type { Execution } from '../run/program.js'
+import { type CommandContext, failure } from './primitive.js'
+
+/** What a command failed of. */
+export type Failed = ReturnType<typeof failure>
+
+/** Explains a failure of its own; undefined: the common explanation is given. */
+export type Explain = (tail: string) => Failed | undefined
+
+const lockRetryMs = 2000
+/** Of all programs that change packages. */
+export const packageEnvironment = { DEBIAN_FRONTEND: 'noninteractive', DEBIAN_PRIORITY: 'critical', APT_LISTCHANGES_FRONTEND: 'none', NEEDRESTART_SUSPEND: '1', UCF_FORCE_CONFFOLD: '1', LC_ALL: 'C.UTF-8' }
+const aptOptions = ['-q', '-y', '-o', 'DPkg::Lock::Timeout=600', '-o', 'Dpkg::Use-Pty=0', '-o', 'Dpkg::Options::=--force-confdef', '-o', 'Dpkg::Options::=--force-confold', '-o', 'Acquire::Retries=3']
+
+/** Runs apt-get; undefined when it succeeded. */
+export async function apt(verb: string, args: readonly string[], context: CommandContext, explain?: Explain): Promise<Failed | undefined> {
+  return await changePackages(['apt-get', verb, ...aptOptions, ...args], context, explain)
+}
+
+/** Runs a program that changes packages; undefined when it succeeded. A lock that it does not wait for itself (that of apt's lists) is waited for here. */
+export async function changePackages(argv: readonly string[], context: CommandContext, explain: Explain = () => undefined): Promise<Failed | undefined> {
+  for (let tries = 1; ; tries++) {
+    const execution = await context.run({ argv, env: packageEnvironment })
+    if (execution.exitCode === 0) return undefined
+    const isLocked = /Could not get lock|Unable to (?:acquire|lock)|is another process using it|dpkg frontend lock/i.test(execution.tail)
+    if (!isLocked || context.deadline.reason) return explain(execution.tail) ?? explainFailure(argv, execution)
+    if (tries === 1) context.log.say('another program changes packages; waiting for its lock')
+    await pause(lockRetryMs, context.deadline)
+  }
+}
+
+function explainFailure(argv: readonly string[], { tail, startError, exitCode }: Execution): Failed {
+  const what = argv.slice(0, 2).join(' ')
+  if (startError !== undefined) return failure('COMMAND_NOT_STARTED', `${what}: ${startError}`)
+  if (/No space left on device|don't have enough free space/i.test(tail)) return failure('COMMAND_DISK_FULL', `${what}: the disk is full\n${tail}`)
+  if (/Unable to locate package|has no installation candidate|was not found/.test(tail)) return failure('COMMAND_PACKAGE_UNKNOWN', `${what}:\n${tail}`)
+  return failure('COMMAND_PACKAGE_FAILED', `${what} ended with ${exitCode === undefined ? 'a signal' : `exit code ${exitCode}`}; its last lines:\n${tail}`)
+}
