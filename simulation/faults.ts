@@ -101,7 +101,6 @@ export class FaultDriver {
 
   /** Before a step. */
   before(owner: Owner | undefined): void {
-    this.#after = []
     const faults = owner && this.#bySteps.get(owner.name)
     if (owner === undefined || faults === undefined) return
     const step = (this.#steps.get(owner.name) ?? 0) + 1
@@ -115,8 +114,10 @@ export class FaultDriver {
 
   /** After a step and all that followed from it. */
   after(): void {
-    for (const fault of this.#after) this.#begin(fault)
+    if (this.#after.length === 0) return
+    const after = this.#after
     this.#after = []
+    for (const fault of after) this.#begin(fault)
   }
 
   #begin(fault: Fault): void {

@@ -41,7 +41,10 @@ export class People {
 
   /** True when every plan was submitted and every task has ended for good. */
   get areDone(): boolean {
-    return this.#left === 0 && this.#asking.size === 0 && this.promised.every((one) => one.acceptedAt !== null && this.#isOver(one))
+    if (this.#left > 0 || this.#asking.size > 0) return false
+    // Asked after each step.
+    for (const one of this.promised) if (one.acceptedAt === null || !this.#isOver(one)) return false
+    return true
   }
 
   start(): void {

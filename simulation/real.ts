@@ -5,7 +5,6 @@
 import { performance } from 'node:perf_hooks'
 
 /** As they were when this file was loaded. */
-export const queueMicrotask = globalThis.queueMicrotask
 export const nextTick = process.nextTick.bind(process)
 const realElapsed = performance.now.bind(performance)
 

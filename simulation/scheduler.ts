@@ -5,7 +5,7 @@
  * 2. Between two events every promise that the first one settled has run to where it waits again: an event is one step of one process.
  * 3. An event of a process that is dead does not run; one of a process that stands still runs when it goes on.
  */
-import { nextTick as realNextTick, queueMicrotask as realQueueMicrotask } from './real.js'
+import { nextTick as realNextTick } from './real.js'
 
 /** Whose event it is. */
 export interface Owner {
@@ -39,6 +39,8 @@ export interface SchedulerHooks {
 /** How a run of the scheduler ended: somebody said stop, nothing was left to do, or time was over. */
 export type Ending = 'stopped' | 'idle' | 'over'
 
+const settled = Promise.resolve()
+
 /** See the file header. */
 export class Scheduler {
   readonly #heap: Entry[] = []
@@ -71,6 +73,16 @@ export class Scheduler {
   /** Runs events until `isDone` says so, none is left, or the time `until` has come. Rejects with what an event threw. */
   run(until: number, isDone: () => boolean): Promise<Ending> {
     return new Promise<Ending>((resolve, reject) => {
+      let running: Entry | undefined
+      const finish = (): void => {
+        try {
+          this.#hooks.after(running?.owner, running?.label ?? '')
+        } catch (error) {
+          return reject(error as Error)
+        }
+        step()
+      }
+      const soon = (): void => realNextTick(finish)
       const step = (): void => {
         try {
           for (;;) {
@@ -84,8 +96,9 @@ export class Scheduler {
             this.#now = entry.at
             // What was cancelled, or is nobody's any more, takes no turn.
             if (!this.#begin(entry)) continue
+            running = entry
             // The microtasks of the event come before this one, and those that they make before the tick: the queue of microtasks is emptied as a whole.
-            realQueueMicrotask(() => realNextTick(() => this.#finish(entry, step, reject)))
+            void settled.then(soon)
             return
           }
         } catch (error) {
@@ -118,15 +131,6 @@ export class Scheduler {
       this.#push(entry)
     })
     return true
-  }
-
-  #finish(entry: Entry, step: () => void, reject: (error: Error) => void): void {
-    try {
-      this.#hooks.after(entry.owner, entry.label)
-    } catch (error) {
-      return reject(error as Error)
-    }
-    step()
   }
 
   #push(entry: Entry): void {

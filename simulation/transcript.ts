@@ -18,20 +18,26 @@ export function buildTranscript(keep: boolean): Transcript {
   let count = 0
 
   // Two FNV-1a hashes of 32 bits, started differently: what differs anywhere differs here, and nobody tries to forge a transcript.
-  function mix(text: string): void {
-    for (let index = 0; index < text.length; index++) {
-      const code = text.charCodeAt(index)
-      high = Math.imul(high ^ code, 0x01000193)
-      low = Math.imul(low ^ code, 0x01000197)
-    }
+  function mix(code: number): void {
+    high = Math.imul(high ^ code, 0x01000193)
+    low = Math.imul(low ^ code, 0x01000197)
+  }
+
+  function mixText(text: string): void {
+    for (let index = 0; index < text.length; index++) mix(text.charCodeAt(index))
+    mix(text.length)
   }
 
   return {
     line(at, who, what) {
       count += 1
-      const text = `${at.toFixed(3)} ${who} ${what}\n`
-      mix(text)
-      if (keep) lines.push(text)
+      // The parts of the line and not its text, which is made for readers only.
+      const microseconds = Math.round(at * 1000)
+      mix(microseconds | 0)
+      mix(Math.floor(microseconds / 2 ** 32))
+      mixText(who)
+      mixText(what)
+      if (keep) lines.push(`${at.toFixed(3)} ${who} ${what}\n`)
     },
     digest: () => (high >>> 0).toString(16).padStart(8, '0') + (low >>> 0).toString(16).padStart(8, '0'),
     lines,

@@ -23,8 +23,9 @@ export function openStoreClient({ database, call, soon }: StoreClientParts): Sto
   const ask: StoreCall = (what, body) => {
     if (isClosed) return Promise.reject(new LichenError('STORE_UNAVAILABLE', `${what}: the database is closed`, { retryAfterS: 1 }))
     const asked = call(what, body)
-    const settled = asked.then(() => undefined, () => undefined).finally(() => pending.delete(settled))
-    pending.add(settled)
+    const settled = (): void => void pending.delete(asked)
+    pending.add(asked)
+    asked.then(settled, settled)
     return asked
   }
   const askOrThrow = <T>(what: string, body: () => T | LichenError): Promise<T> =>
@@ -111,7 +112,7 @@ export function openStoreClient({ database, call, soon }: StoreClientParts): Sto
     async close() {
       isClosed = true
       for (const end of [...watches]) end()
-      await Promise.all(pending)
+      await Promise.allSettled(pending)
     },
   }
 }
