@@ -189,7 +189,7 @@ export class Invariants {
     for (const id of ids) {
       const action = id === null ? undefined : view.actions.get(id)
       if (action !== undefined && !['pending', 'sent', 'waitingRetry', 'unknown'].includes(action.state)) continue
-      const waiting = waitingFor(view, id, { nodes, now, limits: { ...defaultLimits, ...engineLimits.task }, behind: this.#taskBefore(task) })
+      const waiting = waitingFor(view, id, { nodes, now, limits, behind: this.#taskBefore(task) })
       // While a task is being cancelled nobody is asked any more.
       if (waiting === null && action?.state === 'unknown' && view.state === 'cancelling') continue
       if (waiting === null) this.fail(12, `${task} ${id ?? 'as a whole'} (${action?.state ?? view.state}) waits and does not say for what`)
@@ -325,7 +325,7 @@ export class Invariants {
   }
 }
 
-const defaultLimits = { actionsPerNode, beginWithinMs: 600_000, answerGraceMs: 30_000, nodeWaitMs: 600_000, cancelWaitMs: 60_000, decisionsAtOnce: 1_000 }
+const limits = { actionsPerNode, beginWithinMs: 600_000, answerGraceMs: 30_000, nodeWaitMs: 600_000, cancelWaitMs: 60_000, decisionsAtOnce: 1_000, ...engineLimits.task }
 
 // As `run-name.ts` of the agent names programs: by the digest of their attempt.
 const runPrefix = (key: AttemptKey): string => createHash('sha256').update(attemptKeyText(key)).digest('hex').slice(0, 20)

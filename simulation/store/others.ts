@@ -137,7 +137,8 @@ export class LogTables {
     const { chunk, offset, position, data } = placed
     const ofTask = this.#chunks.get(chunk.task) ?? []
     this.#chunks.set(chunk.task, ofTask)
-    ofTask.push({ ...chunk, offset, position, data: Buffer.from(data) })
+    const { task, action, attempt, node, command, stream, at } = chunk
+    ofTask.push({ task, action, attempt, node, position, command, stream, at, data: Buffer.from(data), offset })
     this.#ends.set(chunk.task, offset + data.byteLength)
     this.#next.set(attemptKey(chunk.task, chunk.action, chunk.attempt), position + data.byteLength)
     this.#stored(placed)

@@ -278,7 +278,7 @@ class RunningAgent implements Agent {
     while (this.#link.canSend) {
       const next = this.#outbox.next(this.#link.logRoomBytes)
       if (!next) return
-      if (next.type === 'log') this.#link.send({ message: { $case: 'log', value: { ...next.chunk.head, data: this.#outbox.take(next.chunk) } } })
+      if (next.type === 'log') this.#link.send({ message: { $case: 'log', value: { data: this.#outbox.take(next.chunk), ...next.chunk.head } } })
       else this.#sendResult(next.keyText)
     }
   }

@@ -33,7 +33,7 @@ export const run: Primitive<'run'> = {
   async do(spec, context) {
     const base = findBase(spec, context)
     if ('failure' in base) return base
-    const execution = await context.run({ ...base, argv: spec.argv ?? [...shell, spec.shell ?? ''], stdin: spec.stdin, ...captureOf(spec) })
+    const execution = await context.run({ argv: spec.argv ?? [...shell, spec.shell ?? ''], stdin: spec.stdin, ...base, ...captureOf(spec) })
     const failed = toFailure(spec, execution, context)
     if (spec.reboots && (!failed || execution.signal !== undefined)) return await awaitReboot(spec, execution, failed, context)
     if (failed) return { ...failed, exitCode: execution.exitCode }
@@ -47,7 +47,7 @@ export const run: Primitive<'run'> = {
     if (checker === undefined) return { isThere: true }
     const base = findBase(spec, context)
     if ('failure' in base) return base
-    const execution = await context.run({ ...base, argv: toArgv(checker), output: 'quiet' })
+    const execution = await context.run({ argv: toArgv(checker), output: 'quiet', ...base })
     if (execution.exitCode === 0) return { isThere: true }
     return notVerified(`it ended well, but its check \`${toArgv(checker).at(-1)}\` ${describeEnd(execution)}`)
   },
@@ -62,7 +62,7 @@ async function look(spec: Spec, context: CommandContext): Promise<Finding> {
   if (!isThere && checker !== undefined) {
     const base = findBase(spec, context)
     if ('failure' in base) return { isThere: false, difference: base.failure.message }
-    const execution = await context.run({ ...base, argv: toArgv(checker), output: 'quiet', captureBytes: maxOutputBytes })
+    const execution = await context.run({ argv: toArgv(checker), output: 'quiet', captureBytes: maxOutputBytes, ...base })
     isThere = execution.exitCode === 0
     printed = execution.stdout
   }

@@ -258,7 +258,6 @@ export class AttemptRun {
     const mode = this.#order.mode === OrderMode.CHECK ? ('check' as const) : ('do' as const)
     const base = { log: this.#log, confine, dataDirectory, lockPackages, bootId, begunBoot, mode }
     const acting: CommandContext = {
-      ...base,
       deadline,
       run: async (program) => {
         const resumed = execution
@@ -267,8 +266,9 @@ export class AttemptRun {
         if (program.output === 'quiet') return await this.#executeChild(program, deadline)
         return await executeSupervised(runName(this.attempt.keyText, index, this.#programs++), program, this.#executionContext(deadline))
       },
+      ...base,
     }
-    return { acting, looking: { ...base, deadline, run: (program) => this.#executeChild(program, deadline) } }
+    return { acting, looking: { deadline, run: (program) => this.#executeChild(program, deadline), ...base } }
   }
 
   async #executeChild(program: Program, deadline: Deadline): Promise<Execution> {
@@ -281,7 +281,7 @@ export class AttemptRun {
     const { confine, environment, outbox, journal, programs } = this.#around
     const onStart = (mark: ProcessMark, run?: string): void => {
       try {
-        if (!this.isEffectless) journal.recordProcess(this.attempt, run === undefined ? mark : { ...mark, run })
+        if (!this.isEffectless) journal.recordProcess(this.attempt, run === undefined ? mark : { run, ...mark })
       } catch {
         // The mark only helps people, and to end a check's child after a crash; the process goes on without it.
       }

@@ -83,7 +83,7 @@ async function bringAbout(effect: Effect, { looking, acting }: CommandContexts, 
   const base = { changed: true, exitCode: done.exitCode, difference }
   if ('failure' in after) return { ...base, outcome: 'failed', failure: after.failure }
   if (!after.isThere) return { ...base, outcome: 'failed', failure: { code: 'COMMAND_NOT_VERIFIED', message: `done without an error, but the effect is not there: ${after.difference}` } }
-  return { ...base, outcome: 'succeeded', outputs: done.outputs ?? after.outputs }
+  return { outcome: 'succeeded', outputs: done.outputs ?? after.outputs, ...base }
 }
 
 const unknown: Course = {
