@@ -58,8 +58,9 @@ class Content {
   }
 }
 
+// What `fill` writes; known by being a part of this.
 const zeros = Buffer.alloc(64 * 1024)
-const isZero = (bytes: Buffer): boolean => bytes.length <= zeros.length && (bytes.buffer === zeros.buffer || (bytes[0] === 0 && bytes.equals(zeros.subarray(0, bytes.length))))
+const isZero = (bytes: Buffer): boolean => bytes.buffer === zeros.buffer
 
 /** What a file is, whatever its names. */
 interface Inode {
@@ -171,6 +172,7 @@ export class NodeDisk {
     }
     return {
       write: (parts, position) => this.#write(life, inode, parts, position),
+      fill: (sizeBytes, position) => this.#write(life, inode, [zeros.subarray(0, sizeBytes)], position),
       read: (sizeBytes, position) => inode.now.read(sizeBytes, position),
       sync: () =>
         new Promise((resolve) => {
@@ -241,8 +243,8 @@ function apply(content: Content, change: Write | number): void {
 }
 
 function put(inode: Inode, { position, bytes }: Write): void {
-  // Copied: the caller may use its buffer again.
-  const write = { position, bytes: isZero(bytes) ? zeros.subarray(0, bytes.length) : Buffer.from(bytes) }
+  // Copied: the caller may use its buffer again. Not what is all zeros.
+  const write = { position, bytes: isZero(bytes) ? bytes : Buffer.from(bytes) }
   inode.now.write(write)
   inode.unsynced.push(write)
 }

@@ -12,6 +12,8 @@ export type OpenMode = 'read' | 'replace' | 'keep'
 export interface DiskFile {
   /** Writes the parts one after the other from `position`; gives back how many bytes the disk took: fewer than given when it became full. */
   write(parts: readonly Buffer[], position: number): number
+  /** Writes zeros from `position`; gives back how many the disk took: fewer than `sizeBytes` when it became full, and at most as many as are written at once. */
+  fill(sizeBytes: number, position: number): number
   /** The bytes from `position`: fewer than `sizeBytes` at the end of the file. */
   read(sizeBytes: number, position: number): Buffer
   /** Resolves when everything written before the call is on the disk. */

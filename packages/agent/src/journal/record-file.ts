@@ -20,8 +20,9 @@ const reservedBytes = 512 * 1024
 const headerBytes = 9
 /** Longer than any record (an order is bounded by gRPC's 4 MiB message limit); a larger length is garbage. */
 const maxRecordBytes = 64 * 1024 * 1024
-/** A batch of records up to this size is written at once. */
-const zeros = Buffer.alloc(64 * 1024)
+/** Read at once. A journal or segment is mostly zeros, which are not worth more. */
+const pieceBytes = 64 * 1024
+const zeros = Buffer.alloc(pieceBytes)
 
 /** Where the payload of a record lies in its file. */
 export interface RecordPlace {
@@ -65,7 +66,7 @@ export class RecordFile {
     const file = disk.open(path, 'keep')
     const { sizeBytes } = file
     // What a power cut left behind a torn record must not come back when another record takes the place of that one.
-    for (let at = endBytes; at < sizeBytes; at += zeros.length) writeWhole(file, zeros.subarray(0, sizeBytes - at), at)
+    for (let at = endBytes; at < sizeBytes; ) at += file.fill(sizeBytes - at, at)
     file.syncNow()
     return new RecordFile(file, clock, endBytes, sizeBytes)
   }
@@ -157,7 +158,7 @@ export class RecordFile {
   #fill(target = 0): void {
     const until = Math.max(target, this.#end) + fillBytes
     try {
-      while (this.#filled < until) this.#filled += this.#file.write([zeros.subarray(0, until - this.#filled)], this.#filled)
+      while (this.#filled < until) this.#filled += this.#file.fill(until - this.#filled, this.#filled)
     } catch (error) {
       if (!isNoSpace(error)) throw error
     }
@@ -219,9 +220,9 @@ class PieceReader {
   /** The next `size` bytes, fewer at the end of the file. */
   peek(size: number): Buffer {
     if (this.#buffer.length < size) {
-      const piece = this.#file.read(Math.max(size - this.#buffer.length, 256 * 1024), this.#position)
+      const piece = this.#file.read(Math.max(size - this.#buffer.length, pieceBytes), this.#position)
       this.#position += piece.length
-      this.#buffer = Buffer.concat([this.#buffer, piece])
+      this.#buffer = this.#buffer.length === 0 ? piece : Buffer.concat([this.#buffer, piece])
     }
     return this.#buffer.subarray(0, size)
   }
@@ -233,7 +234,7 @@ class PieceReader {
   countNonZero(): number {
     let count = 0
     for (;;) {
-      const piece = this.peek(64 * 1024)
+      const piece = this.peek(pieceBytes)
       if (piece.length === 0) return count
       if (!piece.equals(zeros.subarray(0, piece.length))) for (const byte of piece) if (byte !== 0) count++
       this.skip(piece.length)

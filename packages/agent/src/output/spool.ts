@@ -29,7 +29,6 @@ const chunkRecord = 1
 const emptyRecord = 2
 /** The number of a segment in a record's head, at most. */
 const numberBytes = 32
-const zeros = Buffer.alloc(64 * 1024)
 
 /** What a chunk of log says of itself. */
 export interface ChunkHead {
@@ -326,7 +325,7 @@ export class Spool {
     let file: DiskFile | undefined
     try {
       file = disk.open(path, 'replace')
-      for (let filled = 0; filled < capacityBytes; ) filled += file.write([zeros.subarray(0, capacityBytes - filled)], filled)
+      for (let filled = 0; filled < capacityBytes; ) filled += file.fill(capacityBytes - filled, filled)
       this.#hasNewNames = true
       return { path, file, capacityBytes, number: 0, endBytes: 0, waiting: 0, isDirty: false, isSyncing: false }
     } catch (error) {
