@@ -2,7 +2,7 @@
  * What must hold in every run, whatever happens. Numbered; the first that is broken ends the run. Checked at each commit, at each effect, at each message of agents and
  * gateways that promises something, when people look at their tasks, and at the end.
  */
-import { createHash } from 'node:crypto'
+import { hash } from 'node:crypto'
 import { type ActionId, applyEvent, buildTaskView, type NodeRecord, type RecordedEvent, summarizeTask, type TaskId, type TrackedTask, waitingFor } from '@lichen/core'
 import { type AgentMessage, type AttemptKey, attemptKeyText, decodeOrder, type EngineMessage } from '@lichen/protocol'
 import type { Append, EngineIdentity, Lease, NewTask, TaskSummary } from '@lichen/store'
@@ -328,4 +328,4 @@ export class Invariants {
 const limits = { actionsPerNode, beginWithinMs: 600_000, answerGraceMs: 30_000, nodeWaitMs: 600_000, cancelWaitMs: 60_000, decisionsAtOnce: 1_000, ...engineLimits.task }
 
 // As `run-name.ts` of the agent names programs: by the digest of their attempt.
-const runPrefix = (key: AttemptKey): string => createHash('sha256').update(attemptKeyText(key)).digest('hex').slice(0, 20)
+const runPrefix = (key: AttemptKey): string => hash('sha256', attemptKeyText(key)).slice(0, 20)

@@ -3,7 +3,7 @@
  * digests of all orders that leave together, because a signature costs as much as all else about an order. The domain keeps one from passing as the other. Verifiers check the bytes as received and decode them
  * afterwards: protobuf has no canonical encoding, so a message encoded again may differ from what was signed.
  */
-import { createHash, randomBytes } from 'node:crypto'
+import { hash, randomBytes } from 'node:crypto'
 import type { Command } from '@lichen/core'
 import { encodeCommands } from './commands.js'
 import { type AttemptKey, Cancel, Order, OrderMode, type SignedCancel, type SignedOrder } from './generated/lichen/v1/agent.js'
@@ -19,7 +19,7 @@ const digestBytes = 32
 export const ordersSigningBytes = (batch: Uint8Array): Buffer => Buffer.concat([ordersDomain, batch])
 
 /** SHA-256 (32 bytes) of an encoded Order. */
-export const orderDigest = (orderBytes: Uint8Array): Buffer => createHash('sha256').update(orderBytes).digest()
+export const orderDigest = (orderBytes: Uint8Array): Buffer => hash('sha256', orderBytes, 'buffer')
 
 /** Whether the order is one of this batch. False for a batch that is no whole number of digests. */
 export function isInBatch(orderBytes: Uint8Array, batch: Buffer): boolean {
@@ -36,7 +36,7 @@ export const cancelSigningBytes = (cancelBytes: Uint8Array): Buffer => Buffer.co
 export const makeSalt = (): Buffer => randomBytes(16)
 
 /** SHA-256 (32 bytes) of encoded commands, as it stands in an order. */
-export const commandsDigest = (commands: Uint8Array): Buffer => createHash('sha256').update(commands).digest()
+export const commandsDigest = (commands: Uint8Array): Buffer => hash('sha256', commands, 'buffer')
 
 /** Encoded Order. */
 export const encodeOrder = (order: Order): Buffer => Buffer.from(Order.encode(order).finish())

@@ -1,5 +1,5 @@
 /** Names of supervised programs: which attempt, which of its commands, the how manieth program of that one. */
-import { createHash } from 'node:crypto'
+import { hash } from 'node:crypto'
 
 /** The name, of letters, digits and dashes; the same for the same three, on every start of the agent. */
 export const runName = (keyText: string, command: number, number: number): string => `${digest(keyText)}-${command}-${number}`
@@ -12,4 +12,4 @@ export function runsOf(names: readonly string[], keyText: string, command?: numb
 }
 
 // Keys of attempts hold whatever names people gave; file names should not.
-const digest = (keyText: string): string => createHash('sha256').update(keyText).digest('hex').slice(0, 20)
+const digest = (keyText: string): string => hash('sha256', keyText).slice(0, 20)
