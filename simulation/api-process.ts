@@ -80,9 +80,13 @@ export class ApiProcess {
     const { scheduler, network } = this.#around
     const until = scheduler.now + patienceMs
     return new Promise<T>((resolve, reject) => {
-      const fail = (error: Error): void => network.send(this.machine, client.machine, `${what} failed`, client, () => reject(error))
+      const fail = (error: Error): void => network.send(this.machine, client.machine, `${what} failed`, client, () => answered(() => reject(error)))
       const unreachable = (): LichenError => new LichenError('STORE_UNAVAILABLE', `${what}: ${this.name} does not answer`)
-      scheduler.at(until, client, `${what} given up`, () => reject(unreachable()))
+      const patience = scheduler.at(until, client, `${what} given up`, () => reject(unreachable()))
+      const answered = (settle: () => void): void => {
+        patience.cancel()
+        settle()
+      }
       network.send(client.machine, this.machine, what, undefined, () => {
         const { life } = this
         const store = this.#store
@@ -92,7 +96,7 @@ export class ApiProcess {
         life.clock.soon(() => {
           body(store, life).then(
             (value) => {
-              if (life.isAlive) network.send(this.machine, client.machine, `${what} answered`, client, () => resolve(value))
+              if (life.isAlive) network.send(this.machine, client.machine, `${what} answered`, client, () => answered(() => resolve(value)))
             },
             (error: unknown) => {
               if (life.isAlive) fail(error as Error)

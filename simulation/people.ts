@@ -2,7 +2,7 @@
  * The people of a run: clients that submit plans and follow them, and an operator who looks now and then at what waits for a person. They see the truth of the store without
  * asking (what they would read over the API), and act through it. Owns what was accepted: the promises that the run is measured by.
  */
-import { type ActionGraph, type ActionId, buildTaskView, digestOf, type TaskId, taskId, type TaskRequest, type TrackedTask } from '@lichen/core'
+import { type ActionGraph, type ActionId, applyEvents, buildTaskView, digestOf, type TaskId, taskId, type TaskRequest, type TrackedTask } from '@lichen/core'
 import type { Deployment } from './deployment.js'
 import { beginning, type Life } from './machine.js'
 import type { Random } from './random.js'
@@ -63,9 +63,10 @@ export class People {
     const row = tasks.read(id)
     if (row === undefined) return undefined
     const known = this.#views.get(id)
-    // The fold of the same events over the same graph is the same view.
-    if (known?.seq === row.summary.seq && known.graph === row.graph) return known.view
-    const view = buildTaskView(tasks.readEvents(id, 0), row.graph)
+    // The fold of the same events over the same graph is the same view, and goes on with those that are new.
+    const isKnown = known !== undefined && known.graph === row.graph
+    if (isKnown && known.seq === row.summary.seq) return known.view
+    const view = isKnown ? applyEvents(known.view, tasks.readEvents(id, known.seq), row.graph) : buildTaskView(tasks.readEvents(id, 0), row.graph)
     this.#views.set(id, { seq: row.summary.seq, graph: row.graph, view })
     return view
   }
