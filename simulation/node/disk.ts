@@ -58,8 +58,8 @@ class Content {
   }
 }
 
-// What `fill` writes; known by being a part of this.
-const zeros = Buffer.alloc(64 * 1024)
+// What `fill` writes, as much at once as the real disk takes; known by being a part of this.
+const zeros = Buffer.alloc(1024 * 1024)
 const isZero = (bytes: Buffer): boolean => bytes.buffer === zeros.buffer
 
 /** What a file is, whatever its names. */
@@ -81,6 +81,9 @@ export interface DiskWeather {
   /** Names that are not found any more when a process starts. */
   hides: RegExp | undefined
 }
+
+// What a torn write has at its end instead of its own bytes, at most: a page.
+const garbageBytes = 4096
 
 const noSpace = (): Error => Object.assign(new Error('ENOSPC: no space left on device'), { code: 'ENOSPC' })
 const noEntry = (path: string): Error => Object.assign(new Error(`ENOENT: no such file or directory, open '${path}'`), { code: 'ENOENT' })
@@ -232,7 +235,7 @@ export class NodeDisk {
     const torn = Buffer.from(bytes.subarray(0, length))
     const kind = this.#random.integer(0, 2)
     if (kind === 1) torn.fill(0, 0, this.#random.integer(0, length))
-    else if (kind === 2) for (let at = this.#random.integer(0, length); at < length; at++) torn[at] = this.#random.integer(0, 255)
+    else if (kind === 2) for (let at = this.#random.integer(Math.max(0, length - garbageBytes), length); at < length; at++) torn[at] = this.#random.integer(0, 255)
     return torn
   }
 }
