@@ -18,5 +18,8 @@ const { outputFiles } = await build({
 mkdirSync(dirname(program), { recursive: true })
 writeFileSync(`${program}.${process.pid}`, outputFiles[0].contents)
 renameSync(`${program}.${process.pid}`, program)
-const child = spawnSync(process.execPath, [program, ...process.argv.slice(2)], { cwd: root, stdio: 'inherit' })
+// For much code that is each a little warm: V8 inlines less, so that compiling costs less, lets objects that live as long as a seed die young, and does all of it on the
+// one thread, for one process is one core's worth (`--jobs`). Together a sixth of the processor time of 400 seeds.
+const flags = ['--single-threaded', '--max-inlined-bytecode-size-cumulative=100', '--min-semi-space-size=32', '--max-semi-space-size=32']
+const child = spawnSync(process.execPath, [...flags, program, ...process.argv.slice(2)], { cwd: root, stdio: 'inherit' })
 process.exit(child.status ?? 1)
