@@ -2,6 +2,7 @@ import { statSync } from 'node:fs'
 import { join } from 'node:path'
 import t from 'tap'
 import { eventually } from '../eventually.js'
+import { openPath } from '../path.js'
 import { Backoff } from '../../packages/agent/dist/link/backoff.js'
 import { startGateway, startTestAgent } from './agent.js'
 import { makeCommand } from './gateway.js'
@@ -52,6 +53,16 @@ t.test('heartbeats come at the interval of the welcome', async (t) => {
   await startTestAgent(t, gateway)
   await eventually(t, 'heartbeats', () => gateway.heartbeats.length >= 3)
   t.equal(gateway.heartbeats[0], '', 'facts that did not change are not repeated')
+})
+
+t.test('an agent notices within half a minute that its gateway does not answer any more, though nothing closes', { timeout: 60_000 }, async (t) => {
+  const gateway = await startGateway(t, { heartbeatIntervalMs: 1_000 })
+  const path = await openPath(t, gateway.address)
+  const agent = await startTestAgent(t, gateway, { gateway: path.address })
+  await eventually(t, 'heartbeats', () => gateway.heartbeats.length >= 2)
+  path.freeze()
+  await eventually(t, 'it has given the stream up', () => agent.state === 'connecting', { timeoutMs: 32_000 })
+  t.match(agent.lastError, /dropped|UNAVAILABLE|ping|keepalive/i)
 })
 
 t.test('a ping is answered by a heartbeat at once', async (t) => {

@@ -17,8 +17,16 @@ async function startDoorway(t: Test): Promise<{ readonly doorway: Doorway; reado
       timers.add(timer)
       return { cancel: () => void timers.delete(timer) }
     },
+    every(intervalMs, callback) {
+      const again = (): void => {
+        timer = clock.after(intervalMs, again)
+        callback()
+      }
+      let timer = clock.after(intervalMs, again)
+      return { cancel: () => timer.cancel() }
+    },
   }
-  const doorway = await openDoorway({ host: '127.0.0.1', port: 0, clock, letThrough: (socket) => void through.push(socket) })
+  const doorway = await openDoorway({ host: '127.0.0.1', port: 0, clock, silenceMs, letThrough: (socket) => void through.push(socket) })
   t.teardown(() => {
     doorway.stop()
     for (const socket of through) socket.destroy()
@@ -48,6 +56,7 @@ async function connectAll(t: Test, { port }: Doorway, count: number): Promise<So
   return clients
 }
 
+const silenceMs = 25_000
 const peerOf = (client: Socket): string => `127.0.0.1:${client.localPort}`
 
 t.test('so many go through at once; the next comes through when one has made its call, has closed, or has said nothing for long', async (t) => {
@@ -79,6 +88,32 @@ t.test('who waited for longer than agents do is closed and takes no place', asyn
   t.equal(through.length, throughAtOnce)
   const [next] = await connectAll(t, doorway, 1)
   await eventually(t, 'a new one comes through', () => through.at(-1)!.remotePort === next!.localPort)
+})
+
+t.test('a connection that says nothing for long is destroyed; one that says a little now and then stays', async (t) => {
+  const { doorway, through, passMs } = await startDoorway(t)
+  const [silent, talking] = await connectAll(t, doorway, 2)
+  await eventually(t, 'both are through', () => through.length === 2)
+  const [ofSilent, ofTalking] = [silent!, talking!].map((client) => through.find((socket) => socket.remotePort === client.localPort)!) as [Socket, Socket]
+  for (const socket of through) socket.resume()
+  for (let look = 1; look <= 24; look++) {
+    if (look % 9 === 0) {
+      const before = ofTalking.bytesRead
+      talking!.write('x')
+      await eventually(t, 'it is heard', () => ofTalking.bytesRead > before)
+    }
+    t.equal(ofSilent.destroyed, look > 10, `look ${look}`)
+    passMs(silenceMs / 10)
+  }
+  t.notOk(ofTalking.destroyed)
+})
+
+t.test('a process that stood still does not take the living for silent', async (t) => {
+  const { doorway, through, passMs } = await startDoorway(t)
+  await connectAll(t, doorway, 1)
+  await eventually(t, 'it is through', () => through.length === 1)
+  passMs(silenceMs * 100)
+  t.notOk(through[0]!.destroyed, 'one look at the end of it, whatever the clock says')
 })
 
 t.test('stopping closes what waits', async (t) => {

@@ -2,6 +2,7 @@ import { connect } from 'node:tls'
 import { nodeId, parseJoinToken } from '@lichen/core'
 import t from 'tap'
 import { eventually } from '../eventually.js'
+import { openPath } from '../path.js'
 import { startSystem } from '../scenarios/system.js'
 import { callJoin, callRenew, connectNode, FakeNode, joinNode, makeForgedIdentity, makeRequest, makeRsaRequest, openClient, refusalOf, sendGarbage } from './fake-node.js'
 
@@ -62,6 +63,28 @@ t.test('joining refuses what is malformed, with a code and a sentence', async (t
   t.strictSame(await system.store.nodes.listNodes(), [], 'nobody came in')
   t.equal((await callJoin(client, good)).nodeId, 'n1', 'and no use of the token was spent')
   t.equal((await callJoin(client, good)).nodeId, 'n1', 'the same request again, after a lost answer')
+})
+
+t.test('a node whose path breaks without a word loses its stream and is lost in time; one that says its heartbeats keeps it', async (t) => {
+  const system = await startSystem(t, { limits: { heartbeatIntervalMs: 500, silenceMs: 1_200 } })
+  const path = await openPath(t, system.gateway())
+  const nodes = new Map<string, FakeNode>()
+  for (const [node, gateway] of [['n1', system.gateway()], ['n2', path.address]] as const) {
+    nodes.set(node, await connectNode(t, gateway, await joinNode(t, gateway, system.authority.caCertificatePem, await system.makeToken(), node), node))
+  }
+  const beating = setInterval(() => nodes.forEach((node) => node.say({ $case: 'heartbeat', value: { facts: '' } })), 500)
+  t.teardown(() => clearInterval(beating))
+  const sessions = async (): Promise<string | undefined> => /lichen_agent_sessions (\d+)/.exec(await system.registry().getSingleMetricAsString('lichen_agent_sessions'))?.[1]
+  const stateOf = async (node: string): Promise<string | undefined> => (await system.store.nodes.listNodes()).find(({ id }) => id === node)?.state
+  await eventually(t, 'both are there', async () => (await sessions()) === '2')
+  path.freeze()
+  const since = performance.now()
+  await eventually(t, 'its stream is closed', async () => (await sessions()) === '1')
+  t.notOk(nodes.get('n2')!.error ?? nodes.get('n2')!.isEnded, 'the other end knows nothing of it')
+  await eventually(t, 'it is lost', async () => (await stateOf('n2')) === 'lost')
+  t.ok(performance.now() - since < 5_000, `${performance.now() - since} ms`)
+  t.equal(await stateOf('n1'), 'ready')
+  t.notOk(nodes.get('n1')!.error ?? nodes.get('n1')!.isEnded)
 })
 
 t.test('the second stream of a node takes the place of the first', async (t) => {

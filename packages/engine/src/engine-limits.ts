@@ -19,6 +19,8 @@ export interface EngineLimits {
   readonly proofOfLifeMs: number
   /** Silence after which a node is recorded as lost, in heartbeats. */
   readonly lostAfterHeartbeats: number
+  /** How long a connection to the gateway may say nothing before it is destroyed. */
+  readonly silenceMs: number
   /** How often the registered nodes are read again, to see who was cordoned, labelled or deleted. */
   readonly nodesRefreshMs: number
   /** Log bytes of one node that may be on their way to the store. */
@@ -47,6 +49,8 @@ export const defaultEngineLimits: EngineLimits = {
   // A node that lost its power waits for so long before it is let in again. Half of it takes a node for dead that is busy, and lets its copy in.
   proofOfLifeMs: 5_000,
   lostAfterHeartbeats: 3,
+  // Two heartbeats that did not come, and time for a slow path. Less cuts off agents that are busy; more leaves a node whose path is dead `ready` after the time in which it should be lost.
+  silenceMs: 25_000,
   nodesRefreshMs: 5_000,
   // Covers 80 ms of the way to the store and back at 50 MB/s. Times 5,000 nodes it would be 20 GB, but they share one store that is slower than that.
   logWindowBytes: 4 * 1024 * 1024,

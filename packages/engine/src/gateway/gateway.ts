@@ -35,10 +35,6 @@ const messageLimit = 16 * 1024 * 1024
 const serverOptions = {
   'grpc.max_receive_message_length': messageLimit,
   'grpc.max_send_message_length': messageLimit,
-  // Finds a dead path within half a minute even when nothing is sent; the agents' own heartbeats are for the living.
-  'grpc.keepalive_time_ms': 20_000,
-  'grpc.keepalive_timeout_ms': 10_000,
-  'grpc.keepalive_permit_without_calls': 1,
   // Nobody reads it, and it is kept for each connection and each of its streams.
   'grpc.enable_channelz': 0,
 }
@@ -53,7 +49,7 @@ export async function startGateway(parts: GatewayParts): Promise<Gateway> {
   const server = new Server(serverOptions)
   const credentials = experimental.createCertificateProviderServerCredentials(identity.provider, identity.provider, false)
   const injector = server.createConnectionInjector(credentials)
-  const doorway = await openDoorway({ host: parts.host, port: parts.port, clock: parts.clock, letThrough: (socket) => injector.injectConnection(socket) }).catch((error: Error) => {
+  const doorway = await openDoorway({ host: parts.host, port: parts.port, clock: parts.clock, silenceMs: parts.limits.silenceMs, letThrough: (socket) => injector.injectConnection(socket) }).catch((error: Error) => {
     identity.stop()
     server.forceShutdown()
     throw new LichenError('SERVER_PORT_TAKEN', `the gateway cannot listen on ${parts.host.includes(':') ? `[${parts.host}]` : parts.host}:${parts.port}: ${error.message}`, { cause: error })
