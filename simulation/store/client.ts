@@ -86,6 +86,7 @@ export function openStoreClient({ database, call, soon }: StoreClientParts): Sto
       updateNodes: (changes) => (changes.length === 0 ? Promise.resolve() : ask('updateNodes', () => nodes.updateNodes(changes))),
       setNode: (node, change) => ask('setNode', () => nodes.setNode(node, change)),
       listNodes: () => ask('listNodes', () => nodes.listNodes()),
+      readNodeChanges: (since, engine) => ask('readNodeChanges', () => nodes.readNodeChanges(since, engine)),
       deleteNode: (node) => ask('deleteNode', () => nodes.deleteNode(node)),
     },
     engines: {

@@ -1,16 +1,18 @@
 /** Nodes, engines, logs and sealed values in memory, with the semantics of the real adapters. Every call is atomic and durable when it returns. */
+import { isDeepStrictEqual } from 'node:util'
 import { type ActionId, LichenError, type NodeId, type TaskId } from '@lichen/core'
-import type { EngineIdentity, EngineRecord, JoinTokenRecord, LogChunkRecord, LogStore, NewLogChunk, NodeStore, SealedSecret, SecretStore } from '@lichen/store'
+import type { EngineIdentity, EngineRecord, JoinTokenRecord, LogChunkRecord, LogStore, NewLogChunk, NodeChanges, NodeStore, SealedSecret, SecretStore, StoredNode } from '@lichen/store'
 import { decideAdmission } from '../../packages/store/dist/rules/admission-rules.js'
 import { rowLifeMs } from '../../packages/store/dist/rules/engine-rules.js'
 import { attemptKey, buildEnds, type LogAnswer, placeChunks, type PlacedChunk } from '../../packages/store/dist/rules/log-rules.js'
 import { mergeChanges, type NodeChange, unknownFacts } from '../../packages/store/dist/rules/node-rules.js'
 
-type StoredNode = Awaited<ReturnType<NodeStore['listNodes']>>[number]
-
 /** Nodes and join tokens. */
 export class NodeTables {
   readonly #nodes = new Map<NodeId, StoredNode>()
+  /** When more than `lastSeenAt` of a node changed last. */
+  readonly #revisions = new Map<NodeId, number>()
+  #revision = 0
   readonly #tokens = new Map<string, JoinTokenRecord>()
 
   putJoinToken(token: JoinTokenRecord): void {
@@ -33,7 +35,7 @@ export class NodeTables {
     if (!decided.isNew) return { labels: decided.labels }
     if (token && token.usesLeft !== null) this.#tokens.set(token.id, { ...token, usesLeft: token.usesLeft - 1 })
     const { node, agentVersion, keyDigest, now } = input
-    this.#nodes.set(node, { id: node, labels: decided.labels, facts: unknownFacts(node), state: 'lost', cordoned: false, agentVersion, keyDigest, joinedAt: now, lastSeenAt: now, engine: null })
+    this.#put({ id: node, labels: decided.labels, facts: unknownFacts(node), state: 'lost', cordoned: false, agentVersion, keyDigest, joinedAt: now, lastSeenAt: now, engine: null })
     return { labels: decided.labels }
   }
 
@@ -41,13 +43,13 @@ export class NodeTables {
     const engines = new Map(changes.map(({ node }) => [node as string, this.#nodes.get(node)?.engine ?? null]))
     for (const { node, seenAt, ...change } of mergeChanges(changes, engines)) {
       const known = this.#nodes.get(node)
-      if (known) this.#nodes.set(node, { ...known, ...change, lastSeenAt: Math.max(known.lastSeenAt, seenAt) })
+      if (known) this.#put({ ...known, ...change, lastSeenAt: Math.max(known.lastSeenAt, seenAt) })
     }
   }
 
   setNode(node: NodeId, change: { labels?: Readonly<Record<string, string>>; cordoned?: boolean }): boolean {
     const known = this.#nodes.get(node)
-    if (known) this.#nodes.set(node, { ...known, ...change })
+    if (known) this.#put({ ...known, ...change })
     return known !== undefined
   }
 
@@ -55,8 +57,21 @@ export class NodeTables {
     return [...this.#nodes.values()].sort((left, right) => (left.id < right.id ? -1 : 1))
   }
 
+  readNodeChanges(since: number, engine: string): NodeChanges {
+    const nodes = this.listNodes()
+    const isChanged = ({ id }: StoredNode): boolean => this.#revisions.get(id)! > since
+    const seen = nodes.filter((node) => !isChanged(node) && node.state === 'ready' && node.engine !== engine).map(({ id, lastSeenAt }) => ({ id, lastSeenAt }))
+    return { cursor: this.#revision, changed: nodes.filter(isChanged), seen, count: nodes.length }
+  }
+
   deleteNode(node: NodeId): boolean {
     return this.#nodes.delete(node)
+  }
+
+  #put(node: StoredNode): void {
+    const before = this.#nodes.get(node.id)
+    this.#nodes.set(node.id, node)
+    if (!isDeepStrictEqual({ ...before, lastSeenAt: 0 }, { ...node, lastSeenAt: 0 })) this.#revisions.set(node.id, ++this.#revision)
   }
 }
 

@@ -67,6 +67,7 @@ export function testStore(t: Test, make: MakeDatabase): void {
   t.test('engines', async (t) => testEngines(t, make))
   t.test('nodes and join tokens', async (t) => testNodes(t, make))
   t.test('streams of nodes', async (t) => testStreams(t, make))
+  t.test('changes of nodes', async (t) => testNodeChanges(t, make))
   t.test('secrets, API tokens, audit', async (t) => testSecrets(t, make))
   t.test('watching', async (t) => testWatching(t, make))
   t.test('opening and closing', async (t) => testLife(t, make))
@@ -866,6 +867,104 @@ function testNodes(t: Test, make: MakeDatabase): void {
     const [one, two] = await store.nodes.listNodes()
     t.same(one, { id: 'node-1', labels: { zone: 'a' }, facts: makeFacts('one'), state: 'ready', cordoned: true, agentVersion: '0.2.0', keyDigest: 'key of node-1', joinedAt: now, lastSeenAt: now + 10, engine: null })
     t.match(two, { id: 'node-2', state: 'lost', cordoned: false, agentVersion: '0.1.0', lastSeenAt: now })
+  })
+}
+
+/** What a reader that keeps a copy of the list of nodes is told. */
+function testNodeChanges(t: Test, make: MakeDatabase): void {
+  const openWithNodes = async (t: Test, ...names: readonly string[]): Promise<{ readonly store: Store; readonly other: Store; readonly join: (name: string, keyDigest?: string) => Promise<unknown> }> => {
+    const { store, database } = await openFor(t, make)
+    const other = await database.open()
+    t.teardown(() => other.close())
+    await store.nodes.putJoinToken({ id: 'jt-1', secretDigest: 'a'.repeat(64), labels: {}, usesLeft: null, expiresAt: now + 1_000, createdAt: now, createdBy: 'operator' })
+    const join = (name: string, keyDigest = `key of ${name}`) => store.nodes.admitNode({ tokenId: 'jt-1', secretDigest: 'a'.repeat(64), node: nodeId(name), labels: {}, keyDigest, agentVersion: '0.1.0', now })
+    for (const name of names) await join(name)
+    return { store, other, join }
+  }
+  const [one, two, three] = ['node-1', 'node-2', 'node-3'].map(nodeId) as [ReturnType<typeof nodeId>, ReturnType<typeof nodeId>, ReturnType<typeof nodeId>]
+
+  t.test('an empty list has nothing to tell', async (t) => {
+    const { store } = await openWithNodes(t)
+    t.match(await store.nodes.readNodeChanges(0, 'engine-1'), { changed: [], seen: [], count: 0 })
+  })
+
+  t.test('the first read brings all nodes as they are listed; the next ones what has changed meanwhile, whoever wrote it', async (t) => {
+    const { store, other, join } = await openWithNodes(t, 'node-2', 'node-1')
+    const first = await store.nodes.readNodeChanges(0, 'engine-1')
+    t.same(first.changed, await store.nodes.listNodes())
+    t.equal(first.count, 2)
+    let { cursor } = first
+    const readNext = async () => {
+      const { cursor: next, changed, count } = await store.nodes.readNodeChanges(cursor, 'engine-1')
+      cursor = next
+      t.equal(count, (await store.nodes.listNodes()).length)
+      const listed = new Map((await store.nodes.listNodes()).map((node) => [node.id, node]))
+      for (const node of changed) t.same(node, listed.get(node.id))
+      return changed.map(({ id }) => id)
+    }
+    t.same(await readNext(), [])
+    await other.nodes.updateNodes([{ node: one, seenAt: now + 5, facts: makeFacts('one') }])
+    t.same(await readNext(), ['node-1'], 'facts')
+    await other.nodes.setNode(two, { labels: { zone: 'a' } })
+    t.same(await readNext(), ['node-2'], 'labels')
+    await other.nodes.setNode(two, { cordoned: true })
+    t.same(await readNext(), ['node-2'], 'cordoned')
+    await other.nodes.updateNodes([{ node: one, seenAt: now, state: 'ready' }, { node: two, seenAt: now, engine: 'engine-2' }])
+    t.same(await readNext(), ['node-1', 'node-2'], 'state and engine')
+    await other.nodes.updateNodes([{ node: one, seenAt: now, agentVersion: '0.2.0' }])
+    t.same(await readNext(), ['node-1'], 'version')
+    await other.nodes.updateNodes([{ node: one, seenAt: now + 9, state: 'ready', agentVersion: '0.2.0', facts: makeFacts('one') }, { node: two, seenAt: now + 9 }])
+    t.same(await readNext(), [], 'being heard of is no change, nor saying once more what is written already')
+    await join('node-3')
+    t.same(await readNext(), ['node-3'], 'a new one')
+  })
+
+  t.test('a node that was deleted shows in the count, also when another has come in its place; one that joined anew under its name has changed', async (t) => {
+    const { store, join } = await openWithNodes(t, 'node-1', 'node-2')
+    const first = await store.nodes.readNodeChanges(0, 'engine-1')
+    await store.nodes.deleteNode(two)
+    const second = await store.nodes.readNodeChanges(first.cursor, 'engine-1')
+    t.match(second, { changed: [], count: 1 })
+    await store.nodes.deleteNode(one)
+    await join('node-3')
+    const third = await store.nodes.readNodeChanges(second.cursor, 'engine-1')
+    t.match(third, { changed: [{ id: 'node-3' }], count: 1 })
+    await store.nodes.deleteNode(three)
+    await join('node-3', 'another key')
+    t.match(await store.nodes.readNodeChanges(third.cursor, 'engine-1'), { changed: [{ id: 'node-3', keyDigest: 'another key' }], count: 1 })
+  })
+
+  t.test('who asks is told when ready nodes of others were heard of, and not of its own and of lost ones', async (t) => {
+    const { store } = await openWithNodes(t, 'node-1', 'node-2', 'node-3', 'node-4')
+    await store.nodes.updateNodes([{ node: one, seenAt: now, state: 'ready', engine: 'engine-1' }, { node: two, seenAt: now, state: 'ready', engine: 'engine-2' }, { node: three, seenAt: now, state: 'ready' }])
+    const { cursor, seen } = await store.nodes.readNodeChanges(0, 'engine-1')
+    t.same(seen, [], 'it was told of all of them')
+    await store.nodes.updateNodes([one, two, three, nodeId('node-4')].map((node, index) => ({ node, seenAt: now + 10 + index })))
+    t.same((await store.nodes.readNodeChanges(cursor, 'engine-1')).seen, [{ id: 'node-2', lastSeenAt: now + 11 }, { id: 'node-3', lastSeenAt: now + 12 }])
+    t.same((await store.nodes.readNodeChanges(cursor, 'engine-2')).seen, [{ id: 'node-1', lastSeenAt: now + 10 }, { id: 'node-3', lastSeenAt: now + 12 }])
+  })
+
+  t.test('a reader that follows two writers misses no change', async (t) => {
+    const { store, other } = await openWithNodes(t, ...Array.from({ length: 40 }, (_, index) => `node-${index}`))
+    const copy = new Map<string, string>()
+    let cursor = 0
+    const follow = async (): Promise<void> => {
+      const changes = await store.nodes.readNodeChanges(cursor, 'engine-1')
+      cursor = changes.cursor
+      for (const node of changes.changed) copy.set(node.id, node.agentVersion)
+    }
+    let isOver = false
+    const reading = (async () => {
+      while (!isOver) await follow()
+    })()
+    await Promise.all([store, other].map(async (writer, half) => {
+      for (let turn = 0; turn < 50; turn++) await Promise.all(Array.from({ length: 20 }, (_, index) => writer.nodes.updateNodes([{ node: nodeId(`node-${2 * index + half}`), seenAt: now, agentVersion: `${turn}` }])))
+    }))
+    isOver = true
+    await reading
+    await follow()
+    t.same([...new Set(copy.values())], ['49'])
+    t.equal(copy.size, 40)
   })
 }
 

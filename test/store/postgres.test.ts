@@ -331,7 +331,7 @@ function testOpening(t: Test, server: PrivatePostgres): void {
     await stores[3]?.tasks.create(makeTask('t-1'))
     t.match(await stores[11]?.tasks.read(taskId('t-1')), { plan: '{}' })
     await Promise.all(stores.map((store) => store.close()))
-    t.same(await server.query('SELECT version FROM schema_migrations ORDER BY version', url), [{ version: 1 }, { version: 2 }])
+    t.same(await server.query('SELECT version FROM schema_migrations ORDER BY version', url), [{ version: 1 }, { version: 2 }, { version: 3 }])
   })
 
   t.test('a database of a newer version is not opened and not touched', async (t) => {

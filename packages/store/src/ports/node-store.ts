@@ -13,6 +13,21 @@ export interface JoinTokenRecord {
   readonly createdBy: string
 }
 
+/** A node, the digest of its key, and the name of the engine at which its stream ends, as last written; null for none. */
+export type StoredNode = NodeRecord & { readonly keyDigest: string; readonly engine: string | null }
+
+/** What of the list of nodes has changed since an earlier read, as of one moment. */
+export interface NodeChanges {
+  /** To be given with the next read. */
+  readonly cursor: number
+  /** Nodes of which more than `lastSeenAt` has changed, and perhaps some of which nothing has; by id. */
+  readonly changed: readonly StoredNode[]
+  /** When other nodes that are `ready`, and whose stream does not end at the engine that asks, were heard of. */
+  readonly seen: readonly { readonly id: NodeId; readonly lastSeenAt: number }[]
+  /** How many nodes there are. Who knows of more, with these, knows some that were deleted, and reads all of them anew. */
+  readonly count: number
+}
+
 export interface NodeStore {
   putJoinToken(token: JoinTokenRecord): Promise<void>
   listJoinTokens(): Promise<readonly JoinTokenRecord[]>
@@ -28,7 +43,8 @@ export interface NodeStore {
    */
   updateNodes(changes: readonly { node: NodeId; facts?: Facts; state?: 'ready' | 'lost'; agentVersion?: string; seenAt: number; engine?: string | null; ifEngine?: string }[]): Promise<void>
   setNode(node: NodeId, change: { labels?: Readonly<Record<string, string>>; cordoned?: boolean }): Promise<boolean>
-  /** `engine`: name of the engine at which the node's stream ends, as last written; null for none. */
-  listNodes(): Promise<readonly (NodeRecord & { readonly keyDigest: string; readonly engine: string | null })[]>
+  listNodes(): Promise<readonly StoredNode[]>
+  /** For who keeps a copy of the list: costs as much as has changed. `since`: the cursor of the read before; 0 for all nodes. `engine`: who asks. */
+  readNodeChanges(since: number, engine: string): Promise<NodeChanges>
   deleteNode(node: NodeId): Promise<boolean>
 }

@@ -3,10 +3,11 @@ import { LichenError } from '@lichen/core'
 import type { Migration } from '../migration.js'
 import { firstSchema } from './migrations/0001-first-schema.js'
 import { turns } from './migrations/0002-turns.js'
+import { nodeRevisions } from './migrations/0003-node-revisions.js'
 import type { Session, SessionPool } from './sessions.js'
 
 /** All migrations, ascending, without a hole. */
-export const migrations: readonly Migration[] = [firstSchema, turns]
+export const migrations: readonly Migration[] = [firstSchema, turns, nodeRevisions]
 
 // Any number that no other program uses on the same database: the bytes of "Lichen".
 const lockKey = '84015523063150'

@@ -1,6 +1,6 @@
 /**
- * Labels and facts of nodes, parsed from the text in their rows. Owns what was parsed last for each node and gives it back as long as the text is the same: engines read the whole list again
- * every few seconds, and with five thousand nodes the parsing, and the collecting of what it made, would be the larger part of what an idle engine does. What is given back is shared: nobody
+ * Labels and facts of nodes, parsed from the text in their rows. Owns what was parsed last for each node and gives it back as long as the text is the same: the API reads the whole list again
+ * for plan after plan, and with five thousand nodes the parsing, and the collecting of what it made, would be the larger part of that. What is given back is shared: nobody
  * may change it.
  */
 import type { Facts, NodeId } from '@lichen/core'
@@ -18,15 +18,19 @@ export interface ParsedDocuments {
   readonly facts: Facts
 }
 
+/** The documents of this row, parsed. */
+export const parseDocuments = ({ id, labels, facts }: NodeTexts): ParsedDocuments => ({ labels: JSON.parse(labels) as Record<string, string>, facts: facts === null ? unknownFacts(id) : (JSON.parse(facts) as Facts) })
+
 /** See the file header. */
 export class NodeDocuments {
   readonly #known = new Map<NodeId, { readonly texts: NodeTexts; readonly parsed: ParsedDocuments }>()
 
   /** The documents of this row. */
-  decode({ id, labels, facts }: NodeTexts): ParsedDocuments {
+  decode(texts: NodeTexts): ParsedDocuments {
+    const { id, labels, facts } = texts
     const known = this.#known.get(id)
     if (known !== undefined && known.texts.labels === labels && known.texts.facts === facts) return known.parsed
-    const parsed = { labels: JSON.parse(labels) as Record<string, string>, facts: facts === null ? unknownFacts(id) : (JSON.parse(facts) as Facts) }
+    const parsed = parseDocuments(texts)
     this.#known.set(id, { texts: { id, labels, facts }, parsed })
     return parsed
   }

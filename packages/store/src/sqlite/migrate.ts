@@ -4,10 +4,11 @@ import { waitForLock, type Connection } from './connection.js'
 import { firstSchema } from './migrations/0001-first-schema.js'
 import { instancesAndApplied } from './migrations/0002-instances-applied.js'
 import { turns } from './migrations/0003-turns.js'
+import { nodeRevisions } from './migrations/0004-node-revisions.js'
 import type { Migration } from '../migration.js'
 
 /** All migrations, ascending, without a hole. */
-export const migrations: readonly Migration[] = [firstSchema, instancesAndApplied, turns]
+export const migrations: readonly Migration[] = [firstSchema, instancesAndApplied, turns, nodeRevisions]
 
 const newest = migrations.at(-1)?.version ?? 0
 

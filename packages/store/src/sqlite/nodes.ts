@@ -1,15 +1,13 @@
 /** The port of nodes and join tokens. */
 import type { NodeId } from '@lichen/core'
-import type { JoinTokenRecord, NodeStore } from '../ports/node-store.js'
+import type { JoinTokenRecord, NodeChanges, NodeStore, StoredNode } from '../ports/node-store.js'
 import { listConditional, mergeChanges, type MergedChange, type NodeChange } from '../rules/node-rules.js'
-import { NodeDocuments } from '../rules/node-documents.js'
+import { NodeDocuments, type ParsedDocuments, parseDocuments } from '../rules/node-documents.js'
 import { admitNode } from './admission.js'
 import { batchReads } from './batched-read.js'
 import type { Connection } from './connection.js'
 import { buildSingleWrite } from './single-write.js'
 import type { WriteKind, Writer } from './writer.js'
-
-type StoredNode = Awaited<ReturnType<NodeStore['listNodes']>>[number]
 
 interface NodeRow {
   readonly id: NodeId
@@ -24,7 +22,10 @@ interface NodeRow {
   readonly engine: string | null
 }
 
-const decodeNode = (row: NodeRow, documents: NodeDocuments): StoredNode => ({ ...row, ...documents.decode(row), cordoned: row.cordoned === 1 })
+const decodeNode = (row: NodeRow, documents: ParsedDocuments): StoredNode => ({ ...row, ...documents, cordoned: row.cordoned === 1 })
+
+/** A row of `readNodeChanges`; without an id when there is nothing to tell but the cursor and the count. Only rows that have changed have all columns. */
+type ChangeRow = { readonly cursor: number; readonly count: number } & ({ readonly id: null } | ({ readonly isChanged: 1 } & NodeRow) | ({ readonly isChanged: 0 } & Pick<NodeRow, 'id' | 'lastSeenAt'>))
 
 async function readEngines(connection: Connection, nodes: readonly NodeId[]): Promise<ReadonlyMap<string, string | null>> {
   if (nodes.length === 0) return new Map()
@@ -88,7 +89,32 @@ async function listNodes(reader: Connection, documents: NodeDocuments): Promise<
      FROM nodes ORDER BY id`,
   )
   documents.keepOnly(rows)
-  return rows.map((row) => decodeNode(row, documents))
+  return rows.map((row) => decodeNode(row, documents.decode(row)))
+}
+
+// Documents are left out of rows that have not changed: they are most of a row.
+const changesSql = `
+  SELECT list.cursor, list.count, nodes.revision > ?1 AS isChanged, nodes.id, nodes.state, nodes.cordoned, nodes.last_seen_at AS lastSeenAt, nodes.joined_at AS joinedAt,
+    CASE WHEN nodes.revision > ?1 THEN nodes.labels END AS labels, CASE WHEN nodes.revision > ?1 THEN nodes.facts END AS facts, CASE WHEN nodes.revision > ?1 THEN nodes.agent_version END AS agentVersion,
+    CASE WHEN nodes.revision > ?1 THEN nodes.key_digest END AS keyDigest, nodes.engine
+  FROM (SELECT revision AS cursor, (SELECT count(*) FROM nodes) AS count FROM node_list) AS list
+    LEFT JOIN nodes ON nodes.revision > ?1 OR (nodes.state = 'ready' AND nodes.engine IS NOT ?2)
+  ORDER BY nodes.id`
+
+async function readNodeChanges(reader: Connection, since: number, engine: string): Promise<NodeChanges> {
+  const rows = await reader.all<ChangeRow>(changesSql, since, engine)
+  const changed: StoredNode[] = []
+  const seen: { readonly id: NodeId; readonly lastSeenAt: number }[] = []
+  for (const row of rows) {
+    if (row.id === null) continue
+    if (!row.isChanged) {
+      seen.push({ id: row.id, lastSeenAt: row.lastSeenAt })
+      continue
+    }
+    const { cursor: _cursor, count: _count, isChanged: _isChanged, ...node } = row
+    changed.push(decodeNode(node, parseDocuments(node)))
+  }
+  return { cursor: rows[0]!.cursor, changed, seen, count: rows[0]!.count }
 }
 
 /** Nodes and join tokens. A node that joined and never connected is `lost` and has empty facts. */
@@ -108,6 +134,7 @@ export function openNodes(reader: Connection, writer: Writer): NodeStore {
     },
     setNode: (node, change) => writer.submit(setNode, { node, ...change }),
     listNodes: () => nodes(null),
+    readNodeChanges: (since, engine) => readNodeChanges(reader, since, engine),
     deleteNode: (node) => writer.submit(deleteNode, node),
   }
 }
