@@ -1,25 +1,26 @@
 /**
- * The registered nodes as this engine knows them. Owns a copy of the store's node list, and writes back what sessions tell: facts, heartbeats, `ready`
- * and `lost`. Invariants: (1) the copy is at most `nodesRefreshMs` old while the store answers; (2) one read is under way at most, and whoever
+ * The registered nodes as this engine knows them. Owns a copy of the store's node list, of which each read brings what has changed, and writes back what sessions tell: facts, heartbeats,
+ * `ready` and `lost`. Invariants: (1) the copy is at most `nodesRefreshMs` old while the store answers, but for `lastSeenAt` of nodes with a session here, which is the newest there is; (2) one read is under way at most, and whoever
  * misses a node waits for a read that began after it asked; (3) heartbeats are written together, once a second at most; (4) a node without a session
  * here is recorded as lost only when no engine has heard of it for the limit; (5) whoever has the session of a node says so until the store agrees: another
  * engine's word, held up while the store was away, may come after it and be older.
  */
-import type { Clock, Facts, NodeId, NodeReach, NodeRecord } from '@lichen/core'
-import type { NodeStore } from '@lichen/store'
+import type { Clock, Facts, NodeId, NodeReach } from '@lichen/core'
+import type { NodeChanges, NodeStore, StoredNode } from '@lichen/store'
 import type { NodeIdentity } from '../authority/authority.js'
 import type { EngineLimits } from '../engine-limits.js'
 import type { EngineLog } from '../engine-log.js'
 
-export type RegisteredNode = NodeRecord & { readonly keyDigest: string; readonly engine: string | null }
+/** A node of the copy. Hundreds of heartbeats a second do not make it anew: who holds it sees them. */
+type KnownNode = Omit<StoredNode, 'lastSeenAt'> & { lastSeenAt: number }
 
 export interface NodeDirectory {
-  find(node: NodeId): RegisteredNode | undefined
-  list(): Iterable<RegisteredNode>
+  find(node: NodeId): StoredNode | undefined
+  list(): Iterable<StoredNode>
   /** True when the store has this very registration of the node, as of a second ago at most; reads again before it says no. */
   isRegistered(identity: Pick<NodeIdentity, 'node' | 'registration'>): Promise<boolean>
-  /** Reads the list anew, and gives it back. */
-  refresh(): Promise<readonly RegisteredNode[]>
+  /** The list, as read after this call; by id. */
+  refresh(): Promise<readonly StoredNode[]>
   /** A node said hello: recorded as ready at once. */
   recordHello(node: NodeId, facts: Facts, agentVersion: string): void
   /** The node's last stream here is closed. */
@@ -60,29 +61,61 @@ const admissionAgeMs = 1_000
 export async function startNodeDirectory({ nodes, clock, engine, log, limits, hasSession, changed }: NodeDirectoryParts): Promise<NodeDirectory> {
   const startedAt = clock.now()
   const lostAfterMs = limits.heartbeatIntervalMs * limits.lostAfterHeartbeats
-  let known = new Map<NodeId, RegisteredNode>()
-  let fingerprint: string | undefined
+  /** By id, in their order. */
+  let known = new Map<NodeId, KnownNode>()
+  let cursor = 0
   let readAt = Number.NEGATIVE_INFINITY
-  let reading: Promise<readonly RegisteredNode[]> | undefined
-  let next: Promise<readonly RegisteredNode[]> | undefined
+  let reading: Promise<readonly StoredNode[]> | undefined
+  let next: Promise<readonly StoredNode[]> | undefined
   let signs = new Map<NodeId, Sign & { readonly seenAt: number }>()
   let writing: Promise<void> = Promise.resolve()
 
-  async function read(): Promise<readonly RegisteredNode[]> {
+  async function read(): Promise<readonly StoredNode[]> {
     const begunAt = clock.elapsed()
-    const list = await nodes.listNodes()
+    const isFirst = cursor === 0
+    let changes = await nodes.readNodeChanges(cursor, engine)
+    let isChanged = false
+    if (known.size + countNew(changes) !== changes.count) {
+      // Some were deleted.
+      changes = await nodes.readNodeChanges(0, engine)
+      const there = new Set(changes.changed.map(({ id }) => id))
+      for (const id of known.keys()) if (!there.has(id)) known.delete(id)
+      isChanged = true
+    }
     readAt = begunAt
-    known = new Map(list.map((node) => [node.id, node]))
-    for (const node of list) if (node.engine !== engine && hasSession(node.id)) signs.set(node.id, { seenAt: node.lastSeenAt, ...signs.get(node.id), engine })
-    const seen = list.map((node) => `${node.id} ${node.cordoned} ${node.keyDigest}`).join('\n')
-    const isChanged = fingerprint !== undefined && seen !== fingerprint
-    fingerprint = seen
-    if (isChanged) changed()
-    return list
+    cursor = changes.cursor
+    const hasNew = countNew(changes) > 0
+    for (const node of changes.changed) if (learn(node)) isChanged = true
+    if (hasNew) known = new Map([...known].sort(([left], [right]) => (left < right ? -1 : 1)))
+    for (const { id, lastSeenAt } of changes.seen) {
+      const node = known.get(id)
+      if (node === undefined) continue
+      node.lastSeenAt = Math.max(node.lastSeenAt, lastSeenAt)
+      if (hasSession(id)) claim(node)
+    }
+    if (isChanged && !isFirst) changed()
+    return [...known.values()]
+  }
+
+  const countNew = ({ changed }: NodeChanges): number => changed.reduce((sum, { id }) => sum + (known.has(id) ? 0 : 1), 0)
+
+  /** True when others have to know: it is new, has another key, is cordoned or is so no longer. */
+  function learn(node: StoredNode): boolean {
+    const before = known.get(node.id)
+    const isSame = before?.keyDigest === node.keyDigest
+    // Here it may have been heard of since it was written.
+    known.set(node.id, isSame ? { ...node, lastSeenAt: Math.max(node.lastSeenAt, before.lastSeenAt) } : { ...node })
+    if (hasSession(node.id)) claim(node)
+    return !isSame || before.cordoned !== node.cordoned
+  }
+
+  /** The node has a session here: the store has to say so. */
+  function claim(node: StoredNode): void {
+    if (node.engine !== engine || node.state !== 'ready') signs.set(node.id, { seenAt: node.lastSeenAt, ...signs.get(node.id), engine, state: 'ready' })
   }
 
   /** A read that begins now or later: one that runs already may have missed what the caller looks for. */
-  function refresh(): Promise<readonly RegisteredNode[]> {
+  function refresh(): Promise<readonly StoredNode[]> {
     if (reading === undefined) {
       reading = read().finally(() => (reading = undefined))
       return reading
@@ -153,9 +186,12 @@ export async function startNodeDirectory({ nodes, clock, engine, log, limits, ha
       nodes.updateNodes([{ node, seenAt: 0, engine: null, ifEngine: engine }]).catch((error: unknown) => log.debug({ err: error, nodeId: node }, 'that a stream is gone could not be written'))
     },
     recordSign(node, facts) {
-      sign(node, facts === undefined ? { state: 'ready' } : { facts, state: 'ready' })
       const record = known.get(node)
-      if (record) known.set(node, { ...record, ...(facts === undefined ? {} : { facts }), state: 'ready', lastSeenAt: clock.now() })
+      const isNews = facts !== undefined || record?.state !== 'ready'
+      sign(node, isNews ? { ...(facts === undefined ? {} : { facts }), state: 'ready' } : {})
+      if (record === undefined) return
+      if (isNews) known.set(node, { ...record, ...(facts === undefined ? {} : { facts }), state: 'ready', lastSeenAt: clock.now() })
+      else record.lastSeenAt = clock.now()
     },
     reachOf(node, isOpen) {
       const record = known.get(node)
