@@ -55,6 +55,8 @@ export interface SessionParts {
 
 // A node that opens a stream and says nothing holds memory for nobody.
 const helloTimeoutMs = 20_000
+// For all nodes that run nothing, which are most.
+const runningNothing: ReadonlySet<string> = new Set()
 // Messages waiting for a peer that does not read: orders of a few KiB. Above it the node is better off with a new stream.
 const waitingLimit = 20_000
 
@@ -62,31 +64,20 @@ const waitingLimit = 20_000
 export function startSession({ call, identity, id, welcome, listener, clock, log }: SessionParts): void {
   const { node } = identity
   const waiting: EngineMessage[] = []
-  let running: ReadonlySet<string> = new Set()
-  let runningKeys: readonly AttemptKey[] = []
-  let instance = ''
-  let heardAt = clock.elapsed()
   let state: 'greeting' | 'admitting' | 'open' | 'closed' = 'greeting'
   let isBlocked = false
   let logBytes = 0
   const logLimit = welcome.logWindowBytes * 2
 
-  const session: Session = {
+  // Fields, no getters: there are thousands of these, and each getter would cost each of them a function and a shape of its own.
+  const session: { -readonly [Key in keyof Session]: Session[Key] } = {
     node,
     id,
     registration: identity.registration,
-    get running() {
-      return running
-    },
-    get runningKeys() {
-      return runningKeys
-    },
-    get instance() {
-      return instance
-    },
-    get heardAt() {
-      return heardAt
-    },
+    running: runningNothing,
+    runningKeys: [],
+    instance: '',
+    heardAt: clock.elapsed(),
     send(message) {
       if (state === 'closed') return false
       if (!isBlocked) isBlocked = !call.write({ message })
@@ -104,7 +95,7 @@ export function startSession({ call, identity, id, welcome, listener, clock, log
     if (state === 'closed') return
     const wasOpen = state === 'open'
     state = 'closed'
-    helloTimer.cancel()
+    helloTimer?.cancel()
     expiryTimer?.cancel()
     waiting.length = 0
     // The rest of what the peer sent must be read for the stream to end; nobody listens to it any more.
@@ -115,12 +106,13 @@ export function startSession({ call, identity, id, welcome, listener, clock, log
   }
 
   function greet(hello: Hello): void {
-    helloTimer.cancel()
+    helloTimer?.cancel()
+    helloTimer = undefined
     const facts = parseFacts(hello.facts)
     if (facts === undefined) return close(new LichenError('ORDER_MALFORMED', `the facts in the hello of node ${node} are not of the known form`))
-    runningKeys = hello.running
-    running = new Set(runningKeys.map(attemptKeyText))
-    instance = hello.instance
+    session.runningKeys = hello.running
+    if (hello.running.length > 0) session.running = new Set(hello.running.map(attemptKeyText))
+    session.instance = hello.instance
     state = 'admitting'
     const open = (refusal: LichenError | undefined): void => {
       // The node may have gone while it was found out whether it may stay.
@@ -144,7 +136,7 @@ export function startSession({ call, identity, id, welcome, listener, clock, log
   }
 
   function receive({ message }: AgentMessage): void {
-    heardAt = clock.elapsed()
+    session.heardAt = clock.elapsed()
     if (state === 'closed' || state === 'admitting') return
     if (state === 'greeting') return message?.$case === 'hello' ? greet(message.value) : close(new LichenError('ORDER_MALFORMED', `node ${node} did not begin with a hello`))
     switch (message?.$case) {
@@ -173,7 +165,7 @@ export function startSession({ call, identity, id, welcome, listener, clock, log
     listener.heartbeat(session, facts)
   }
 
-  const helloTimer = clock.after(helloTimeoutMs, () => close(new LichenError('ORDER_MALFORMED', `node ${node} did not say hello in time`)))
+  let helloTimer: Timer | undefined = clock.after(helloTimeoutMs, () => close(new LichenError('ORDER_MALFORMED', `node ${node} did not say hello in time`)))
   let expiryTimer: Timer | undefined
   function awaitExpiry(): void {
     const leftMs = identity.expiresAt - clock.now()
