@@ -43,7 +43,7 @@ export const defaultEngineLimits: EngineLimits = {
   // A waiting task costs some KiB for each action in memory: more tasks at once finish none of them sooner.
   maxTasks: 1_000,
   prefetch: 100,
-  // Five thousand nodes are five hundred heartbeats a second, written in one statement each second; twice as many cost a twentieth of a core. A stream that breaks is noticed at
+  // Five thousand nodes are five hundred heartbeats a second, written in one statement each second: the larger part of what an idle fleet costs. A stream that breaks is noticed at
   // once: only a node that vanishes without a word counts as lost after half a minute.
   heartbeatIntervalMs: 10_000,
   // A node that lost its power waits for so long before it is let in again. Half of it takes a node for dead that is busy, and lets its copy in.
