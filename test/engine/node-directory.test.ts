@@ -31,7 +31,7 @@ async function startDirectory(t: Test, names: readonly string[], hasSession: (no
 
 t.test('the copy follows the store: who came, changed, was deleted or joined anew, and says so to others when it matters', async (t) => {
   const { store, clock, one, admit, counted } = await startDirectory(t, ['c', 'a'], () => false)
-  const isAsListed = async (): Promise<void> => t.strictSame(await one.refresh(), await store.nodes.listNodes())
+  const isAsListed = async (): Promise<unknown> => t.strictSame(await one.refresh(), await store.nodes.listNodes())
   await isAsListed()
   t.equal(counted.changes, 0, 'the first read is no news')
   await admit('b')
