@@ -23,7 +23,8 @@ function makeNode(t: Test, size = '24m'): Node {
   return { directory: join(disk, 'node'), disk, env: { RUNTIME_DIRECTORY: makeDirectory(t) } }
 }
 
-const numbersOf = (gateway: TestGateway, key: AttemptKey): number[] => gateway.logOf(key).replaceAll(' ⋯\n⋯ ', '').split('\n').filter((line) => /^line \d+ x*$/.test(line)).map((line) => Number(line.split(' ')[1]))
+/** A line that was open for a while came in pieces, and the agent may have said something between them. */
+const numbersOf = (gateway: TestGateway, key: AttemptKey): number[] => gateway.logOf(key).replaceAll(/^(?:===|…) .*\n/gm, '').replaceAll(' ⋯\n⋯ ', '').split('\n').filter((line) => /^line \d+ x*$/.test(line)).map((line) => Number(line.split(' ')[1]))
 /** How many stand where they should from the first on. */
 const countInOrder = (numbers: readonly number[]): number => {
   const wrong = numbers.findIndex((number, index) => number !== index + 1)
