@@ -24,14 +24,24 @@ const policyPath = '/usr/sbin/policy-rc.d'
  */
 export async function prepareHost(log: (line: string) => void): Promise<void> {
   requireRoot()
-  const missing = [...new Set(Object.keys(tools).filter((tool) => !hasTool(tool)).map((tool) => tools[tool] ?? tool))]
+  await requireTools(tools, log)
+}
+
+/**
+ * Sees to it that the host has these programs (name → Debian package, which may be several), and installs the packages of those it lacks: that alone needs root.
+ * No service is started.
+ * @throws LAB_NOT_ROOT, LAB_NOT_DEBIAN, LAB_TOOLS_MISSING.
+ */
+export async function requireTools(wanted: Readonly<Record<string, string>>, log: (line: string) => void): Promise<void> {
+  const missing = [...new Set(Object.keys(wanted).filter((tool) => !hasTool(tool)).flatMap((tool) => wanted[tool]?.split(' ') ?? tool))]
   if (missing.length === 0) return
   if (!isDebian() || !hasTool('apt-get')) {
     throw new LichenError('LAB_NOT_DEBIAN', `the lab needs the programs of the Debian packages ${missing.join(', ')}, and this host has no apt to install them with`)
   }
+  if (process.getuid?.() !== 0) throw new LichenError('LAB_NOT_ROOT', `installing ${missing.join(', ')} needs root: run it with sudo, or install them first`)
   log(`installing ${missing.join(', ')}`)
   await installPackages(missing)
-  const stillMissing = Object.keys(tools).filter((tool) => !hasTool(tool))
+  const stillMissing = Object.keys(wanted).filter((tool) => !hasTool(tool))
   if (stillMissing.length > 0) throw new LichenError('LAB_TOOLS_MISSING', `${stillMissing.join(', ')}: still missing after installing ${missing.join(', ')}`)
 }
 

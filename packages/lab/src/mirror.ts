@@ -28,28 +28,39 @@ export interface AptTarget {
  * @throws LAB_MIRROR when no Debian archive is among them, or only one that a proxy cannot reach (`file:`, `cdrom:`, `mirror:`).
  */
 export async function readMirror(log: (line: string) => void): Promise<Mirror> {
-  let targets = await readTargets()
-  if (!targets.some(isMain)) {
-    log("fetching the host's package lists")
-    await runRequired(['apt-get', 'update', '--quiet'])
-    targets = await readTargets()
-  }
+  const targets = await readAptTargets(log)
   const proxy = await runProgram(['apt-config', 'dump', '--format', '%v%n', 'Acquire::http::Proxy'])
   return buildMirror(targets, proxy.stdout.trim().split('\n')[0] || undefined)
 }
 
-/** The mirror for these archives of a host. */
-export function buildMirror(targets: readonly AptTarget[], upstreamProxy?: string): Mirror {
+/** The archives of the host's apt. The lists are fetched when the host has none of Debian's. */
+export async function readAptTargets(log: (line: string) => void): Promise<AptTarget[]> {
+  const targets = await readTargets()
+  if (targets.some(isMain)) return targets
+  log("fetching the host's package lists")
+  await runRequired(['apt-get', 'update', '--quiet'])
+  return readTargets()
+}
+
+/**
+ * The host's main Debian archive, as its apt writes it.
+ * @throws LAB_MIRROR when there is none.
+ */
+export function findArchive(targets: readonly AptTarget[]): AptTarget {
   const main = targets.filter(isMain)
   const archive = main.find((target) => target.codename === nodeSuite) ?? main[0]
-  if (!archive) {
-    throw new LichenError('LAB_MIRROR', `the host's apt sources name no Debian archive (found: ${[...new Set(targets.map((target) => target.site))].join(', ') || 'nothing'})`)
-  }
+  if (archive) return archive
+  throw new LichenError('LAB_MIRROR', `the host's apt sources name no Debian archive (found: ${[...new Set(targets.map((target) => target.site))].join(', ') || 'nothing'})`)
+}
+
+/** The mirror for these archives of a host. */
+export function buildMirror(targets: readonly AptTarget[], upstreamProxy?: string): Mirror {
+  const archive = findArchive(targets)
   const security = targets.find((target) => target.label === 'Debian-Security')
   return {
     archive: encodeForCache(archive.site),
     security: security && encodeForCache(security.site),
-    hasUpdates: main.some((target) => target.codename.endsWith('-updates')),
+    hasUpdates: targets.some((target) => isMain(target) && target.codename.endsWith('-updates')),
     upstreamProxy,
   }
 }

@@ -13,6 +13,8 @@ export interface ProgramResult {
 
 export interface ProgramOptions {
   readonly env?: Readonly<Record<string, string>>
+  /** Where the program runs; where this process does when absent. */
+  readonly cwd?: string
   /** Lines of both streams as they appear. */
   readonly onLine?: (line: string) => void
 }
@@ -25,7 +27,8 @@ export const programEnvironment = { PATH: basePath, LC_ALL: 'C.UTF-8', HOME: '/r
 /** Runs a program without a shell and with no input. Its output is kept whole: use it for programs that print little. */
 export function runProgram(argv: readonly [string, ...string[]], options: ProgramOptions = {}): Promise<ProgramResult> {
   return new Promise((settle) => {
-    const child = spawn(argv[0], argv.slice(1), { env: { ...programEnvironment, ...options.env }, stdio: ['ignore', 'pipe', 'pipe'] })
+    const { cwd } = options
+    const child = spawn(argv[0], argv.slice(1), { env: { ...programEnvironment, ...options.env }, stdio: ['ignore', 'pipe', 'pipe'], ...(cwd === undefined ? {} : { cwd }) })
     let stdout = ''
     let stderr = ''
     const onLine = options.onLine
