@@ -87,12 +87,14 @@ if (isCi || process.getuid?.() === 0) {
   }
 }
 const isIn = (...folders) => (file) => folders.some((folder) => file.replace(/^\.\//, '').startsWith(`test/${folder}/`))
-tap('tests', files.filter((file) => !isIn('lab', 'e2e', 'chaos', 'simulation')(file)), 2, 240)
+tap('tests', files.filter((file) => !isIn('lab', 'e2e', 'chaos', 'simulation', 'kubernetes')(file)), 2, 240)
 // Alone: it keeps every core busy by itself.
 tap('simulation', files.filter(isIn('simulation')), 1, 900)
 // Alone: what it kills and restarts all the time needs the machine for itself, and its patience is counted in seconds.
 tap('chaos', files.filter(isIn('chaos')), 1, 900)
 tap('nodes', files.filter(isIn('lab')), 1, 600)
+// Alone: where the packages are not in the lab's cache, it compiles Kubernetes.
+tap('kubernetes', files.filter(isIn('kubernetes')), 1, 2400)
 tap('end-to-end', files.filter(isIn('e2e')), 1, 1500)
 console.log(`\n${passed} passed, ${failed} failed`)
 process.exit(failed === 0 ? 0 : 1)
