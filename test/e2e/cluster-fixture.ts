@@ -60,8 +60,8 @@ export interface Cluster {
   running(t: Test, node: string, pattern: string): Promise<void>
 }
 
-/** A cluster with these nodes, each with a label `role` of its own name. */
-export async function startCluster(t: Test, labName: string, nodes: readonly string[]): Promise<Cluster> {
+/** A cluster with these nodes, each with a label `role` of its own name. `privileged`: with all that a kubelet needs of a machine. */
+export async function startCluster(t: Test, labName: string, nodes: readonly string[], { privileged = false } = {}): Promise<Cluster> {
   // always the same place, so that what a run left that was killed is found and removed by the next
   const directory = join(checkout, 'build', labName)
   const lab = openLab({ name: labName, directory: join(directory, 'labs'), cacheDirectory, log: (line) => t.comment(line) })
@@ -73,7 +73,7 @@ export async function startCluster(t: Test, labName: string, nodes: readonly str
   t.teardown(removeAll)
   cpSync(join(checkout, 'catalog'), join(directory, 'catalog'), { recursive: true })
   cpSync(join(checkout, 'test/e2e/catalog'), join(directory, 'catalog'), { recursive: true })
-  const [view, agent] = await Promise.all([lab.up({ nodes }), buildAgentPackage(checkout)])
+  const [view, agent] = await Promise.all([lab.up({ nodes, isPrivileged: privileged }), buildAgentPackage(checkout)])
   const start = (ports: { readonly port: number; readonly gatewayPort: number }) =>
     startServerProcess({ dataDirectory: join(directory, 'server'), catalogDirectory: join(directory, 'catalog'), gatewayHost: view.gateway, env: process.env, ...ports })
   let server = await start({ port: 0, gatewayPort: 0 })
