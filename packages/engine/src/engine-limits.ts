@@ -43,14 +43,14 @@ export const defaultEngineLimits: EngineLimits = {
   // A waiting task costs some KiB for each action in memory: more tasks at once finish none of them sooner.
   maxTasks: 1_000,
   prefetch: 100,
-  // Five thousand nodes are five hundred heartbeats a second, written in one statement each second: the larger part of what an idle fleet costs. A stream that breaks is noticed at
-  // once: only a node that vanishes without a word counts as lost after half a minute.
-  heartbeatIntervalMs: 10_000,
+  // Five thousand nodes are four hundred heartbeats a second, written in one statement each second: the larger part of what an idle fleet costs. A stream that breaks is noticed at
+  // once: only a node that vanishes without a word counts as lost after 36 s (Kubernetes takes 40 s).
+  heartbeatIntervalMs: 12_000,
   // A node that lost its power waits for so long before it is let in again. Half of it takes a node for dead that is busy, and lets its copy in.
   proofOfLifeMs: 5_000,
   lostAfterHeartbeats: 3,
   // Two heartbeats that did not come, and time for a slow path. Less cuts off agents that are busy; more leaves a node whose path is dead `ready` after the time in which it should be lost.
-  silenceMs: 25_000,
+  silenceMs: 30_000,
   nodesRefreshMs: 5_000,
   // Covers 80 ms of the way to the store and back at 50 MB/s. Times 5,000 nodes it would be 20 GB, but they share one store that is slower than that.
   logWindowBytes: 4 * 1024 * 1024,
