@@ -845,10 +845,13 @@ function testNodes(t: Test, make: MakeDatabase): void {
     await t.rejects(store.nodes.admitNode(makeAdmission('node-1', { keyDigest: 'another key' })), { code: 'JOIN_NAME_TAKEN' })
     t.same(await store.nodes.admitNode(makeAdmission('node-1')), { labels: token.labels })
     t.match(await store.nodes.listJoinTokens(), [{ usesLeft: 1 }])
+    await store.nodes.updateNodes([{ node: nodeId('node-1'), seenAt: now + 9_000 }])
+    t.match(await store.nodes.listNodes(), [{ lastSeenAt: now + 9_000 }])
     t.equal(await store.nodes.deleteNode(nodeId('node-1')), true)
     t.equal(await store.nodes.deleteNode(nodeId('node-1')), false)
+    await store.nodes.updateNodes([{ node: nodeId('node-1'), seenAt: now + 9_000 }])
     await store.nodes.admitNode(makeAdmission('node-1', { keyDigest: 'another key' }))
-    t.match(await store.nodes.listNodes(), [{ keyDigest: 'another key' }])
+    t.match(await store.nodes.listNodes(), [{ keyDigest: 'another key', lastSeenAt: now }], 'when the one before it was heard of is forgotten')
   })
 
   t.test('updates of many nodes change what they name and nothing else', async (t) => {

@@ -160,7 +160,7 @@ t.test('a database of the first version is brought up to date, and a lease of th
   await before.tasks.create(makeTask('t-1'))
   await before.tasks.claim(taskId('t-1'), engine, 0, 1_000)
   await before.close()
-  await runScript(path, `DROP TRIGGER node_joined; DROP TRIGGER node_changed; DROP TABLE node_list; ALTER TABLE nodes DROP COLUMN revision; ALTER TABLE tasks DROP COLUMN lease_instance; ALTER TABLE nodes DROP COLUMN engine; DROP TABLE engines; DROP TABLE applied; DROP TABLE turns; DROP INDEX tasks_open; DELETE FROM schema_migrations WHERE version > 1`)
+  await runScript(path, `DROP TRIGGER node_deleted; DROP TABLE node_signs; DROP TRIGGER node_joined; DROP TRIGGER node_changed; DROP TABLE node_list; ALTER TABLE nodes DROP COLUMN revision; ALTER TABLE tasks DROP COLUMN lease_instance; ALTER TABLE nodes DROP COLUMN engine; DROP TABLE engines; DROP TABLE applied; DROP TABLE turns; DROP INDEX tasks_open; DELETE FROM schema_migrations WHERE version > 1`)
   const store = await openFor(t, path)
   t.same([...(await store.tasks.renew(engine, [taskId('t-1')], 0, 1_000))], [])
   t.match(await store.tasks.claim(taskId('t-1'), engine, 0, 1_000), { epoch: 2 })

@@ -5,10 +5,11 @@ import { firstSchema } from './migrations/0001-first-schema.js'
 import { instancesAndApplied } from './migrations/0002-instances-applied.js'
 import { turns } from './migrations/0003-turns.js'
 import { nodeRevisions } from './migrations/0004-node-revisions.js'
+import { nodeSigns } from './migrations/0005-node-signs.js'
 import type { Migration } from '../migration.js'
 
 /** All migrations, ascending, without a hole. */
-export const migrations: readonly Migration[] = [firstSchema, instancesAndApplied, turns, nodeRevisions]
+export const migrations: readonly Migration[] = [firstSchema, instancesAndApplied, turns, nodeRevisions, nodeSigns]
 
 const newest = migrations.at(-1)?.version ?? 0
 

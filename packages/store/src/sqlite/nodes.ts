@@ -37,19 +37,29 @@ const encodeChange = ({ node, facts, state, agentVersion, seenAt, engine }: Merg
   node, facts === undefined ? null : JSON.stringify(facts), state ?? null, agentVersion ?? null, seenAt, engine === undefined ? 0 : 1, engine ?? null,
 ]
 
+/** Nothing but that the node was heard of: most changes of a fleet. */
+const isSign = ({ facts, state, agentVersion, engine }: MergedChange): boolean => facts === undefined && state === undefined && agentVersion === undefined && engine === undefined
+
+// A node that is not registered any more leaves no sign.
+const signsSql = `
+  INSERT INTO node_signs (node, seen_at) SELECT value ->> 0, value ->> 1 FROM json_each(?) WHERE EXISTS (SELECT 1 FROM nodes WHERE id = value ->> 0)
+  ON CONFLICT DO UPDATE SET seen_at = max(node_signs.seen_at, excluded.seen_at)`
+
+const changesOfNodesSql = `
+  UPDATE nodes SET facts = coalesce(change.facts, nodes.facts), state = coalesce(change.state, nodes.state), agent_version = coalesce(change.agent_version, nodes.agent_version),
+     last_seen_at = max(nodes.last_seen_at, change.seen_at), engine = CASE WHEN change.is_moved THEN change.engine ELSE nodes.engine END
+   FROM (SELECT value ->> 0 AS id, value ->> 1 AS facts, value ->> 2 AS state, value ->> 3 AS agent_version, value ->> 4 AS seen_at, value ->> 5 AS is_moved, value ->> 6 AS engine FROM json_each(?)) AS change
+   WHERE nodes.id = change.id`
+
 const updateNodes: WriteKind<readonly NodeChange[], void> = {
   name: 'updating nodes',
   weigh: (changes) => changes.length * 512,
   async apply(connection, jobs) {
     const changes = jobs.flat()
     const merged = mergeChanges(changes, await readEngines(connection, listConditional(changes)))
-    await connection.run(
-      `UPDATE nodes SET facts = coalesce(change.facts, nodes.facts), state = coalesce(change.state, nodes.state), agent_version = coalesce(change.agent_version, nodes.agent_version),
-         last_seen_at = max(nodes.last_seen_at, change.seen_at), engine = CASE WHEN change.is_moved THEN change.engine ELSE nodes.engine END
-       FROM (SELECT value ->> 0 AS id, value ->> 1 AS facts, value ->> 2 AS state, value ->> 3 AS agent_version, value ->> 4 AS seen_at, value ->> 5 AS is_moved, value ->> 6 AS engine FROM json_each(?)) AS change
-       WHERE nodes.id = change.id`,
-      JSON.stringify(merged.map(encodeChange)),
-    )
+    const [signs, others] = [merged.filter(isSign), merged.filter((change) => !isSign(change))]
+    if (signs.length > 0) await connection.run(signsSql, JSON.stringify(signs.map(({ node, seenAt }) => [node, seenAt])))
+    if (others.length > 0) await connection.run(changesOfNodesSql, JSON.stringify(others.map(encodeChange)))
     return jobs.map(() => undefined)
   },
 }
@@ -85,8 +95,9 @@ async function listJoinTokens(reader: Connection): Promise<readonly JoinTokenRec
 
 async function listNodes(reader: Connection, documents: NodeDocuments): Promise<readonly StoredNode[]> {
   const rows = await reader.all<NodeRow>(
-    `SELECT id, labels, facts, state, cordoned, agent_version AS agentVersion, key_digest AS keyDigest, joined_at AS joinedAt, last_seen_at AS lastSeenAt, engine
-     FROM nodes ORDER BY id`,
+    `SELECT id, labels, facts, state, cordoned, agent_version AS agentVersion, key_digest AS keyDigest, joined_at AS joinedAt,
+       max(last_seen_at, coalesce(seen_at, 0)) AS lastSeenAt, engine
+     FROM nodes LEFT JOIN node_signs ON node = id ORDER BY id`,
   )
   documents.keepOnly(rows)
   return rows.map((row) => decodeNode(row, documents.decode(row)))
@@ -94,11 +105,12 @@ async function listNodes(reader: Connection, documents: NodeDocuments): Promise<
 
 // Documents are left out of rows that have not changed: they are most of a row.
 const changesSql = `
-  SELECT list.cursor, list.count, nodes.revision > ?1 AS isChanged, nodes.id, nodes.state, nodes.cordoned, nodes.last_seen_at AS lastSeenAt, nodes.joined_at AS joinedAt,
+  SELECT list.cursor, list.count, nodes.revision > ?1 AS isChanged, nodes.id, nodes.state, nodes.cordoned, max(nodes.last_seen_at, coalesce(seen_at, 0)) AS lastSeenAt, nodes.joined_at AS joinedAt,
     CASE WHEN nodes.revision > ?1 THEN nodes.labels END AS labels, CASE WHEN nodes.revision > ?1 THEN nodes.facts END AS facts, CASE WHEN nodes.revision > ?1 THEN nodes.agent_version END AS agentVersion,
     CASE WHEN nodes.revision > ?1 THEN nodes.key_digest END AS keyDigest, nodes.engine
   FROM (SELECT revision AS cursor, (SELECT count(*) FROM nodes) AS count FROM node_list) AS list
     LEFT JOIN nodes ON nodes.revision > ?1 OR (nodes.state = 'ready' AND nodes.engine IS NOT ?2)
+    LEFT JOIN node_signs ON node_signs.node = nodes.id
   ORDER BY nodes.id`
 
 async function readNodeChanges(reader: Connection, since: number, engine: string): Promise<NodeChanges> {
