@@ -113,8 +113,8 @@ export class EngineProcess {
       try {
         const identity = await identifyPeer(call, authority, directory)
         if (call.cancelled) return
-        const welcome = { heartbeatIntervalMs: limits.heartbeatIntervalMs, logWindowBytes: limits.logWindowBytes, signingKeys: [...authority.signingKeys], gateways: [...gateways()] }
-        startSession({ call, identity, id: `${instance}/${++sessions}`, welcome, listener, clock, log })
+        const welcome = { heartbeatIntervalMs: directory.heartbeatIntervalMs(), logWindowBytes: limits.logWindowBytes, signingKeys: [...authority.signingKeys], gateways: [...gateways()] }
+        startSession({ call, identity, id: `${instance}/${++sessions}`, welcome, pace: directory.heartbeatIntervalMs, listener, clock, log })
       } catch (error) {
         call.emit('error', refusalOf(error))
       }

@@ -56,7 +56,7 @@ async function connectAll(t: Test, { port }: Doorway, count: number): Promise<So
   return clients
 }
 
-const silenceMs = 30_000
+const silenceMs = 25_000
 const peerOf = (client: Socket): string => `127.0.0.1:${client.localPort}`
 
 t.test('so many go through at once; the next comes through when one has made its call, has closed, or has said nothing for long', async (t) => {

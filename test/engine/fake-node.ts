@@ -81,12 +81,15 @@ export class FakeNode {
   readonly logAcks: { key: AttemptKey | undefined; position: number }[] = []
   cancels = 0
   isWelcome = false
+  /** What it was told, in order: by the welcome, and after it. */
+  readonly paces: number[] = []
   error: ServiceError | undefined
   isEnded = false
 
   constructor(readonly stream: ClientDuplexStream<AgentMessage, EngineMessage>) {
     stream.on('data', ({ message }: EngineMessage) => {
       if (message?.$case === 'welcome') this.isWelcome = true
+      if (message?.$case === 'welcome' || message?.$case === 'pace') this.paces.push(message.value.heartbeatIntervalMs)
       else if (message?.$case === 'order') this.orders.push(toParsed(decodeOrder(message.value.order)))
       else if (message?.$case === 'resultAck' && message.value.key) this.resultAcks.push(message.value.key)
       else if (message?.$case === 'logAck') this.logAcks.push(message.value)

@@ -87,6 +87,26 @@ t.test('a node whose path breaks without a word loses its stream and is lost in 
   t.notOk(nodes.get('n1')!.error ?? nodes.get('n1')!.isEnded)
 })
 
+t.test('nodes are told to say heartbeats less often when there are more of them, and as often as before when they are fewer', async (t) => {
+  const system = await startSystem(t, { limits: { heartbeatIntervalMs: 300, heartbeatsPerSecond: 5, nodesRefreshMs: 200 } })
+  const caPem = system.authority.caCertificatePem
+  const token = await system.makeToken()
+  const connect = async (name: string): Promise<FakeNode> => connectNode(t, system.gateway(), await joinNode(t, system.gateway(), caPem, token, name), name)
+  const first = await connect('n1')
+  t.same(first.paces, [300])
+  for (const name of ['n2', 'n3', 'n4']) await joinNode(t, system.gateway(), caPem, token, name)
+  await eventually(t, 'it is told with one of its heartbeats', () => {
+    first.say({ $case: 'heartbeat', value: { facts: '' } })
+    return first.paces.at(-1) === 800
+  })
+  t.match((await connect('n5')).paces, [1000], 'who comes later is told at once')
+  for (const name of ['n2', 'n3', 'n4', 'n5']) await system.store.nodes.deleteNode(nodeId(name))
+  await eventually(t, 'and told again', () => {
+    first.say({ $case: 'heartbeat', value: { facts: '' } })
+    return first.paces.at(-1) === 300
+  })
+})
+
 t.test('the second stream of a node takes the place of the first', async (t) => {
   const system = await startSystem(t)
   const identity = await joinNode(t, system.gateway(), system.authority.caCertificatePem, await system.makeToken(), 'n1')

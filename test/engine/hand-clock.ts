@@ -12,10 +12,15 @@ interface Due {
   readonly intervalMs: number | undefined
 }
 
-const settle = (): Promise<void> => new Promise((resolve) => setImmediate(resolve))
+const turnOfTheLoop = (): Promise<void> => new Promise((resolve) => setImmediate(resolve))
 
-/** A clock that stands at some moment. */
-export function makeHandClock(): HandClock {
+/** A clock that stands at some moment. `isQuiet`: false while something outside its time is under way, which what is called next has to see done. */
+export function makeHandClock(isQuiet: () => boolean = () => true): HandClock {
+  async function settle(): Promise<void> {
+    do await turnOfTheLoop()
+    while (!isQuiet())
+  }
+
   let now = 1_000_000
   const waiting = new Set<Due>()
   const add = (delayMs: number, callback: () => void, intervalMs?: number): { cancel(): void } => {

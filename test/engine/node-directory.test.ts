@@ -4,7 +4,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { nodeId } from '@lichen/core'
 import { buildEngineLimits } from '@lichen/engine'
-import { openSqliteStore } from '@lichen/store'
+import { type NodeStore, openSqliteStore } from '@lichen/store'
 import t, { type Test } from 'tap'
 import { startNodeDirectory } from '../../packages/engine/dist/gateway/node-directory.js'
 import { eventually } from '../eventually.js'
@@ -13,7 +13,7 @@ import { makeHandClock } from './hand-clock.js'
 const silent = { debug: () => undefined, info: () => undefined, warn: () => undefined, error: () => undefined }
 
 /** A store with these nodes, and the directory of engine `one` over it; `changes` counts what it said to others. */
-async function startDirectory(t: Test, names: readonly string[], hasSession: (node: string) => boolean) {
+async function startDirectory(t: Test, names: readonly string[], hasSession: (node: string) => boolean, change: { readonly readDelayMs?: number; readonly heartbeatsPerSecond?: number } = {}) {
   const directory = mkdtempSync(join(tmpdir(), 'lichen-directory-'))
   t.teardown(() => rmSync(directory, { recursive: true, force: true }))
   const store = await openSqliteStore({ path: join(directory, 'lichen.db') })
@@ -22,10 +22,25 @@ async function startDirectory(t: Test, names: readonly string[], hasSession: (no
   await store.nodes.putJoinToken({ id: 'jt', secretDigest: 'x', labels: {}, usesLeft: null, expiresAt: 1e15, createdAt: 0, createdBy: 'test' })
   const admit = (name: string, keyDigest = 'r') => store.nodes.admitNode({ tokenId: 'jt', secretDigest: 'x', node: nodeId(name), labels: {}, keyDigest, agentVersion: '1', now: clock.now() })
   for (const name of names) await admit(name)
-  const limits = buildEngineLimits({ heartbeatIntervalMs: 2_000, nodesRefreshMs: 2_000 })
+  const { readDelayMs = 0, ...limit } = change
+  const limits = buildEngineLimits({ heartbeatIntervalMs: 2_000, nodesRefreshMs: 2_000, ...limit })
+  const slowly = { isOn: false }
+  const nodes: NodeStore = {
+    ...store.nodes,
+    async readNodeChanges(...asked) {
+      const read = await store.nodes.readNodeChanges(...asked)
+      if (slowly.isOn) await new Promise<void>((resolve) => clock.after(readDelayMs, resolve))
+      return read
+    },
+  }
   const counted = { changes: 0 }
-  const one = await startNodeDirectory({ nodes: store.nodes, clock, engine: 'one', log: silent, limits, hasSession, changed: () => counted.changes++ })
-  t.teardown(() => one.stop())
+  const one = await startNodeDirectory({ nodes, clock, engine: 'one', log: silent, limits, hasSession, changed: () => counted.changes++ })
+  t.teardown(async () => {
+    const stopped = one.stop()
+    await clock.turn(readDelayMs)
+    await stopped
+  })
+  slowly.isOn = readDelayMs > 0
   return { store, clock, one, admit, counted }
 }
 
@@ -72,6 +87,30 @@ t.test('a node of another engine is lost when that one has not heard of it for t
     await clock.turn(1_000)
     return (await readState()) === 'lost'
   })
+})
+
+t.test('a list that takes longer to read than the limit says how things were when the read began: nobody is lost for it', async (t) => {
+  const { store, clock } = await startDirectory(t, ['n'], () => false, { readDelayMs: 7_000 })
+  const node = nodeId('n')
+  await store.nodes.updateNodes([{ node, seenAt: clock.now(), state: 'ready', engine: 'two' }])
+  for (let beat = 0; beat < 20; beat++) {
+    await store.nodes.updateNodes([{ node, seenAt: clock.now() }])
+    await clock.turn(2_000)
+  }
+  t.equal((await store.nodes.listNodes())[0]?.state, 'ready')
+  await eventually(t, 'it is lost when it says nothing any more', async () => {
+    await clock.turn(1_000)
+    return (await store.nodes.listNodes())[0]?.state === 'lost'
+  })
+})
+
+t.test('the more nodes there are, the less often each says that it is alive, and the later it is lost', async (t) => {
+  const { one, admit } = await startDirectory(t, ['a', 'b', 'c', 'd'], () => false, { heartbeatsPerSecond: 2 })
+  t.equal(one.heartbeatIntervalMs(), 2_000, 'four of them are not too many')
+  for (const name of ['e', 'f', 'g', 'h', 'i']) await admit(name)
+  await one.refresh()
+  t.equal(one.heartbeatIntervalMs(), 4_500, 'nine of them, two heartbeats a second')
+  t.equal(one.lostAfterMs(), 13_500)
 })
 
 t.test('a node that is connected here and was taken for lost elsewhere is ready again at once', async (t) => {

@@ -22,6 +22,28 @@ const node = nodeId('n1')
 export const heartbeatIntervalMs = 2_000
 const proofOfLifeMs = 3_000
 
+/** The store, and how many of its answers are not there yet. */
+function countOpen(store: Store): { readonly store: Store; readonly open: () => number } {
+  let open = 0
+  const counted = <Part extends object>(part: Part): Part =>
+    new Proxy(part, {
+      get(target, name) {
+        const member: unknown = Reflect.get(target, name)
+        if (typeof member === 'object' && member !== null) return counted(member)
+        if (typeof member !== 'function') return member
+        return (...given: unknown[]): unknown => {
+          const answer: unknown = Reflect.apply(member, target, given)
+          if (answer instanceof Promise) {
+            open += 1
+            void answer.catch(() => undefined).finally(() => (open -= 1))
+          }
+          return answer
+        }
+      },
+    })
+  return { store: counted(store), open: () => open }
+}
+
 /** The node's side of one stream, as gRPC shows it to the engine. */
 export class FakeCall extends EventEmitter {
   readonly orders: AttemptKey[] = []
@@ -93,9 +115,11 @@ export interface World {
 export async function startWorld(t: Test, names: readonly string[], wrapStore: (store: Store, clock: HandClock) => Store = (store) => store): Promise<World> {
   const directory = mkdtempSync(join(tmpdir(), 'lichen-traffic-'))
   t.teardown(() => rmSync(directory, { recursive: true, force: true }))
-  const store = await openSqliteStore({ path: join(directory, 'lichen.db') })
-  t.teardown(() => store.close())
-  const clock = makeHandClock()
+  const sqlite = await openSqliteStore({ path: join(directory, 'lichen.db') })
+  t.teardown(() => sqlite.close())
+  // Time stands still while the store works: else a busy machine would be a store that takes minutes for everything.
+  const { store, open } = countOpen(sqlite)
+  const clock = makeHandClock(() => open() === 0)
   const broker = openEmbeddedBroker()
   const sealer = openSealer(Buffer.alloc(32, 7))
   const authority = await openAuthority({ store, sealer, now: clock.now })
@@ -135,7 +159,7 @@ export async function startWorld(t: Test, names: readonly string[], wrapStore: (
       const call = new FakeCall()
       const welcome = { heartbeatIntervalMs, logWindowBytes: 1e6, signingKeys: [], gateways: [] }
       call.on('error', () => undefined)
-      startSession({ call: call as unknown as AgentCall, identity: { node, registration: 'r', expiresAt: clock.now() + 1e9 }, id: `${engine}/${(streams += 1)}`, welcome, listener, clock, log })
+      startSession({ call: call as unknown as AgentCall, identity: { node, registration: 'r', expiresAt: clock.now() + 1e9 }, id: `${engine}/${(streams += 1)}`, welcome, pace: () => heartbeatIntervalMs, listener, clock, log })
       call.say({ $case: 'hello', value: { agentVersion: '1', bootId: 'b', facts: fakeFacts(node), running: [], instance } })
       return call
     },

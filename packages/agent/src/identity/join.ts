@@ -71,8 +71,8 @@ export function openClient(gateway: string, identity: Pick<Identity, 'caCertific
   return new AgentGatewayClient(gateway, credentials.createSsl(Buffer.from(identity.caCertificatePem), key, certificate), {
     'grpc.ssl_target_name_override': gatewayName,
     'grpc.default_authority': gatewayName,
-    // Finds a dead path within 40 s; the stream itself is quiet for as long as nothing happens. What a node prints meanwhile waits on it.
-    'grpc.keepalive_time_ms': 30_000,
+    // Finds a dead path within half a minute; the stream itself is quiet for as long as nothing happens. What a node prints meanwhile waits on it.
+    'grpc.keepalive_time_ms': 20_000,
     'grpc.keepalive_timeout_ms': 10_000,
     'grpc.keepalive_permit_without_calls': 1,
     // The agent has its own backoff; grpc's would be added to it.

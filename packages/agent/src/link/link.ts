@@ -26,6 +26,8 @@ const welcomeTimeoutMs = 30_000
 const firstRoundTimeoutMs = 2500
 /** A stream that lasted this long counts as good: what comes after it begins anew. */
 const goodAfterMs = 10_000
+/** Whatever a gateway asks for: a heartbeat costs both ends a wake-up. */
+const shortestHeartbeatMs = 100
 /** Before the next gateway is tried: enough to spread the agents of a dead engine a little. */
 const nextGatewayMs = 100
 
@@ -155,12 +157,18 @@ export class Link {
     return this.#tries < this.#events.listGateways().length
   }
 
+  #beat(intervalMs: number): void {
+    this.#heartbeat?.cancel()
+    this.#heartbeat = this.#clock.every(Math.max(shortestHeartbeatMs, intervalMs), () => this.#sayAlive())
+  }
+
   #sayAlive(): void {
     this.send({ message: { $case: 'heartbeat', value: { facts: this.#events.buildHeartbeat() } } })
   }
 
   #onMessage({ message }: EngineMessage): void {
     if (message?.$case === 'ping') return this.#sayAlive()
+    if (message?.$case === 'pace') return this.#beat(message.value.heartbeatIntervalMs)
     if (message?.$case !== 'welcome') {
       if (this.#state === 'open') this.#events.onMessage({ message })
       return
@@ -172,8 +180,7 @@ export class Link {
     this.#windowBytes = welcome.logWindowBytes
     this.#unackedBytes = 0
     this.#isFull = false
-    this.#heartbeat?.cancel()
-    this.#heartbeat = this.#clock.every(Math.max(100, welcome.heartbeatIntervalMs), () => this.#sayAlive())
+    this.#beat(welcome.heartbeatIntervalMs)
     this.#events.onWelcome(welcome)
     this.#events.onWritable()
   }

@@ -95,8 +95,8 @@ function buildCalls(parts: GatewayParts, doorway: Doorway): UnaryCalls {
     try {
       const identity = await identifyPeer(call, authority, directory)
       if (call.cancelled) return
-      const welcome = { heartbeatIntervalMs: limits.heartbeatIntervalMs, logWindowBytes: limits.logWindowBytes, signingKeys: [...authority.signingKeys], gateways: [...parts.gateways()] }
-      startSession({ call, identity, id: `${instance}/${++sessions}`, welcome, listener, clock, log })
+      const welcome = { heartbeatIntervalMs: directory.heartbeatIntervalMs(), logWindowBytes: limits.logWindowBytes, signingKeys: [...authority.signingKeys], gateways: [...parts.gateways()] }
+      startSession({ call, identity, id: `${instance}/${++sessions}`, welcome, pace: directory.heartbeatIntervalMs, listener, clock, log })
     } catch (error) {
       const refusal = refusalOf(error)
       if (refusal.code === status.INTERNAL) log.error({ err: error }, 'a stream could not be opened because of a defect')

@@ -2,7 +2,7 @@
  * The registered nodes as this engine knows them. Owns a copy of the store's node list, of which each read brings what has changed, and writes back what sessions tell: facts, heartbeats,
  * `ready` and `lost`. Invariants: (1) the copy is at most `nodesRefreshMs` old while the store answers, but for `lastSeenAt` of nodes with a session here, which is the newest there is; (2) one read is under way at most, and whoever
  * misses a node waits for a read that began after it asked; (3) heartbeats are written together, once a second at most; (4) a node without a session
- * here is recorded as lost only when no engine has heard of it for the limit; (5) whoever has the session of a node says so until the store agrees: another
+ * here is recorded as lost only when no engine had heard of it for the limit when the list was read; (5) whoever has the session of a node says so until the store agrees: another
  * engine's word, held up while the store was away, may come after it and be older.
  */
 import type { Clock, Facts, NodeId, NodeReach } from '@lichen/core'
@@ -10,6 +10,7 @@ import type { NodeChanges, NodeStore, StoredNode } from '@lichen/store'
 import type { NodeIdentity } from '../authority/authority.js'
 import type { EngineLimits } from '../engine-limits.js'
 import type { EngineLog } from '../engine-log.js'
+import { heartbeatIntervalOf } from './heartbeat-pace.js'
 
 /** A node of the copy. Hundreds of heartbeats a second do not make it anew: who holds it sees them. */
 type KnownNode = Omit<StoredNode, 'lastSeenAt'> & { lastSeenAt: number }
@@ -17,6 +18,10 @@ type KnownNode = Omit<StoredNode, 'lastSeenAt'> & { lastSeenAt: number }
 export interface NodeDirectory {
   find(node: NodeId): StoredNode | undefined
   list(): Iterable<StoredNode>
+  /** How often each node has to say that it is alive, ms: by how many are registered now. */
+  heartbeatIntervalMs(): number
+  /** How long a node may be silent before it is lost, ms. */
+  lostAfterMs(): number
   /** True when the store has this very registration of the node, as of a second ago at most; reads again before it says no. */
   isRegistered(identity: Pick<NodeIdentity, 'node' | 'registration'>): Promise<boolean>
   /** The list, as read after this call; by id. */
@@ -60,9 +65,10 @@ const admissionAgeMs = 1_000
 /** A directory that has read the list once. */
 export async function startNodeDirectory({ nodes, clock, engine, log, limits, hasSession, changed }: NodeDirectoryParts): Promise<NodeDirectory> {
   const startedAt = clock.now()
-  const lostAfterMs = limits.heartbeatIntervalMs * limits.lostAfterHeartbeats
   /** By id, in their order. */
   let known = new Map<NodeId, KnownNode>()
+  const heartbeatIntervalMs = (): number => heartbeatIntervalOf(known.size, limits)
+  const lostAfterMs = (): number => heartbeatIntervalMs() * limits.lostAfterHeartbeats
   let cursor = 0
   let readAt = Number.NEGATIVE_INFINITY
   let reading: Promise<readonly StoredNode[]> | undefined
@@ -143,7 +149,8 @@ export async function startNodeDirectory({ nodes, clock, engine, log, limits, ha
   }
 
   async function recordLost(): Promise<void> {
-    const oldest = clock.now() - lostAfterMs
+    // What came after the read had begun is not in it, however long it took.
+    const oldest = clock.now() - (clock.elapsed() - readAt) - lostAfterMs()
     const lost = [...known.values()].filter((node) => node.state === 'ready' && !hasSession(node.id) && node.lastSeenAt < oldest && startedAt < oldest)
     if (lost.length === 0) return
     await nodes.updateNodes(lost.map((node) => ({ node: node.id, state: 'lost' as const, seenAt: node.lastSeenAt })))
@@ -153,7 +160,7 @@ export async function startNodeDirectory({ nodes, clock, engine, log, limits, ha
     }
   }
 
-  const refreshTimer = clock.every(Math.min(limits.nodesRefreshMs, lostAfterMs), () => {
+  const refreshTimer = clock.every(Math.min(limits.nodesRefreshMs, limits.heartbeatIntervalMs * limits.lostAfterHeartbeats), () => {
     refresh()
       .then(recordLost)
       .catch((error: unknown) => log.warn({ err: error }, 'the list of nodes could not be read; going on with what is known'))
@@ -170,6 +177,8 @@ export async function startNodeDirectory({ nodes, clock, engine, log, limits, ha
   return {
     find: (node) => known.get(node),
     list: () => known.values(),
+    heartbeatIntervalMs,
+    lostAfterMs,
     async isRegistered({ node, registration }) {
       if (known.get(node)?.keyDigest !== registration || readAt + admissionAgeMs < clock.elapsed()) await refresh()
       return known.get(node)?.keyDigest === registration

@@ -11,6 +11,7 @@ import { type AgentMessage, type AttemptKey, attemptKeyText, type EngineMessage,
 import type { NodeIdentity } from '../authority/authority.js'
 import type { EngineLog } from '../engine-log.js'
 import type { NodeStream } from './node-stream.js'
+import { isOtherPace } from './heartbeat-pace.js'
 import { refusalOf } from './refusal.js'
 
 export type AgentCall = ServerDuplexStream<AgentMessage, EngineMessage>
@@ -48,6 +49,8 @@ export interface SessionParts {
   readonly identity: NodeIdentity
   readonly id: string
   readonly welcome: Extract<NonNullable<EngineMessage['message']>, { $case: 'welcome' }>['value']
+  /** How often its node has to say heartbeats as of now, ms. */
+  readonly pace: () => number
   readonly listener: SessionListener
   readonly clock: Clock
   readonly log: EngineLog
@@ -61,13 +64,14 @@ const runningNothing: ReadonlySet<string> = new Set()
 const waitingLimit = 20_000
 
 /** Runs the stream of an identified node until it ends. */
-export function startSession({ call, identity, id, welcome, listener, clock, log }: SessionParts): void {
+export function startSession({ call, identity, id, welcome, pace, listener, clock, log }: SessionParts): void {
   const { node } = identity
   const waiting: EngineMessage[] = []
   let state: 'greeting' | 'admitting' | 'open' | 'closed' = 'greeting'
   let isBlocked = false
   let logBytes = 0
   const logLimit = welcome.logWindowBytes * 2
+  let paceMs = welcome.heartbeatIntervalMs
 
   // Fields, no getters: there are thousands of these, and each getter would cost each of them a function and a shape of its own.
   const session: { -readonly [Key in keyof Session]: Session[Key] } = {
@@ -163,6 +167,10 @@ export function startSession({ call, identity, id, welcome, listener, clock, log
     const facts = text === '' ? undefined : parseFacts(text)
     if (text !== '' && facts === undefined) log.warn({ nodeId: node }, 'a node sent facts that are not of the known form; they were dropped')
     listener.heartbeat(session, facts)
+    const wantedMs = pace()
+    if (!isOtherPace(paceMs, wantedMs)) return
+    paceMs = wantedMs
+    session.send({ $case: 'pace', value: { heartbeatIntervalMs: wantedMs } })
   }
 
   let helloTimer: Timer | undefined = clock.after(helloTimeoutMs, () => close(new LichenError('ORDER_MALFORMED', `node ${node} did not say hello in time`)))

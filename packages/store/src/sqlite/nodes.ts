@@ -1,6 +1,7 @@
 /** The port of nodes and join tokens. */
 import type { NodeId } from '@lichen/core'
 import type { JoinTokenRecord, NodeChanges, NodeStore, StoredNode } from '../ports/node-store.js'
+import { type ChangeRow, foldChangeRows } from '../rules/node-changes.js'
 import { listConditional, mergeChanges, type MergedChange, type NodeChange } from '../rules/node-rules.js'
 import { NodeDocuments, type ParsedDocuments, parseDocuments } from '../rules/node-documents.js'
 import { admitNode } from './admission.js'
@@ -23,9 +24,6 @@ interface NodeRow {
 }
 
 const decodeNode = (row: NodeRow, documents: ParsedDocuments): StoredNode => ({ ...row, ...documents, cordoned: row.cordoned === 1 })
-
-/** A row of `readNodeChanges`; without an id when there is nothing to tell but the cursor and the count. Only rows that have changed have all columns. */
-type ChangeRow = { readonly cursor: number; readonly count: number } & ({ readonly id: null } | ({ readonly isChanged: 1 } & NodeRow) | ({ readonly isChanged: 0 } & Pick<NodeRow, 'id' | 'lastSeenAt'>))
 
 async function readEngines(connection: Connection, nodes: readonly NodeId[]): Promise<ReadonlyMap<string, string | null>> {
   if (nodes.length === 0) return new Map()
@@ -114,19 +112,8 @@ const changesSql = `
   ORDER BY nodes.id`
 
 async function readNodeChanges(reader: Connection, since: number, engine: string): Promise<NodeChanges> {
-  const rows = await reader.all<ChangeRow>(changesSql, since, engine)
-  const changed: StoredNode[] = []
-  const seen: { readonly id: NodeId; readonly lastSeenAt: number }[] = []
-  for (const row of rows) {
-    if (row.id === null) continue
-    if (!row.isChanged) {
-      seen.push({ id: row.id, lastSeenAt: row.lastSeenAt })
-      continue
-    }
-    const { cursor: _cursor, count: _count, isChanged: _isChanged, ...node } = row
-    changed.push(decodeNode(node, parseDocuments(node)))
-  }
-  return { cursor: rows[0]!.cursor, changed, seen, count: rows[0]!.count }
+  const rows = await reader.all<ChangeRow<NodeRow>>(changesSql, since, engine)
+  return foldChangeRows(rows, (row) => decodeNode(row, parseDocuments(row)))
 }
 
 /** Nodes and join tokens. A node that joined and never connected is `lost` and has empty facts. */

@@ -175,10 +175,17 @@ export interface EngineMessage {
     | //
     /** Is answered by a heartbeat at once. */
     { $case: "ping"; value: Ping }
+    | //
+    /** How often to say heartbeats from now on, in place of what the Welcome said: the fleet has grown or shrunk. */
+    { $case: "pace"; value: Pace }
     | undefined;
 }
 
 export interface Ping {
+}
+
+export interface Pace {
+  heartbeatIntervalMs: number;
 }
 
 /** First message of every stream from the engine. */
@@ -1354,6 +1361,9 @@ export const EngineMessage: MessageFns<EngineMessage> = {
       case "ping":
         Ping.encode(message.message.value, writer.uint32(58).fork()).join();
         break;
+      case "pace":
+        Pace.encode(message.message.value, writer.uint32(66).fork()).join();
+        break;
     }
     return writer;
   },
@@ -1427,6 +1437,14 @@ export const EngineMessage: MessageFns<EngineMessage> = {
             message.message = { $case: "ping", value: Ping.decode(reader, reader.uint32()) };
             continue;
           }
+          case 8: {
+            if (tag !== 66) {
+              break;
+            }
+
+            message.message = { $case: "pace", value: Pace.decode(reader, reader.uint32()) };
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -1462,6 +1480,52 @@ export const Ping: MessageFns<Ping> = {
       while (reader.pos < end) {
         const tag = reader.uint32();
         switch (tag >>> 3) {
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+};
+
+function createBasePace(): Pace {
+  return { heartbeatIntervalMs: 0 };
+}
+
+export const Pace: MessageFns<Pace> = {
+  encode(message: Pace, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.heartbeatIntervalMs !== 0) {
+      writer.uint32(8).uint32(message.heartbeatIntervalMs);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): Pace {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBasePace();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 8) {
+              break;
+            }
+
+            message.heartbeatIntervalMs = reader.uint32();
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
