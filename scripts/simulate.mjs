@@ -21,5 +21,6 @@ renameSync(`${program}.${process.pid}`, program)
 // For much code that is each a little warm: V8 inlines less, so that compiling costs less, lets objects that live as long as a seed die young, and does all of it on the
 // one thread, for one process is one core's worth (`--jobs`). Together a sixth of the processor time of 400 seeds.
 const flags = ['--single-threaded', '--max-inlined-bytecode-size-cumulative=100', '--min-semi-space-size=32', '--max-semi-space-size=32']
-const child = spawnSync(process.execPath, [...flags, program, ...process.argv.slice(2)], { cwd: root, stdio: 'inherit' })
+// Flags of this process are given on: `node --cpu-prof scripts/simulate.mjs` tells where the time goes.
+const child = spawnSync(process.execPath, [...flags, ...process.execArgv, program, ...process.argv.slice(2)], { cwd: root, stdio: 'inherit' })
 process.exit(child.status ?? 1)
