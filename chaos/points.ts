@@ -79,9 +79,13 @@ type Around = PointsOptions & { readonly effects: string }
 /** How long anything here may take: everything is on one machine that does several of these at once. */
 const patienceMs = 90_000
 
-/** A checked effect, one that cannot be checked, then one that is checked by a file: each after the one before. */
-function planFor(node: string, home: string, deployment = `of-${node}`): PlannedTask {
-  const part = (name: string, mode: 'unless' | 'between' | 'creates', after: readonly string[], lines: number) => buildComponent({ deployment, name, mode, group: 'one', nodes: [node], home, after, seconds: 0.4, lines })
+/** A command lasts so long, in seconds; one that a take-over has to find running lasts longer than a server takes to start on a busy machine. */
+const commandS = 0.4
+const outlastingS = 6
+
+/** A checked effect, which lasts `firstS`, one that cannot be checked, then one that is checked by a file: each after the one before. */
+function planFor(node: string, home: string, { deployment = `of-${node}`, firstS = commandS } = {}): PlannedTask {
+  const part = (name: string, mode: 'unless' | 'between' | 'creates', after: readonly string[], lines: number) => buildComponent({ deployment, name, mode, group: 'one', nodes: [node], home, after, seconds: after.length === 0 ? firstS : commandS, lines })
   const parts = [part('a', 'unless', [], 40), part('b', 'between', ['a'], 10), part('c', 'creates', ['b'], 40)]
   return { deployment, plan: buildPlan(deployment, [{ name: 'one', select: { node } }], parts.map(({ document }) => document)), components: parts.map(({ planned }) => planned) }
 }
@@ -97,7 +101,7 @@ async function runAgentPoint(around: Around, node: string, point: string, shared
     server.process.start()
   }
   const agent = await startAgent(around, server, node, { LICHEN_TEST_CRASH_AT: point })
-  const { submission, end } = runPlan(server, planFor(node, effects), around)
+  const { submission, end } = runPlan(server, planFor(node, effects, { firstS: shared ? commandS : outlastingS }), around)
   if (!shared) {
     // While the first command runs.
     await until('a command has begun', patienceMs, () => readLedger(node, join(effects, node)).executions.length > 0, 10)
@@ -170,7 +174,7 @@ async function runServerPoint(around: Around, name: string, write: string, side:
     server.process.start(env)
     agent = await startAgent(around, server, node, {})
   }
-  const { submission, end } = runPlan(server, planFor(node, effects, `of-${name}`), around)
+  const { submission, end } = runPlan(server, planFor(node, effects, { deployment: `of-${name}` }), around)
   const settlements = await end
   await comeBy(server.client, write, node)
   const pid = server.process.pid()

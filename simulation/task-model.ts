@@ -113,7 +113,7 @@ export class TaskModel {
       if (action === undefined) {
         if (!this.#isOpen(before, true)) return false
       } else if (action.state === 'pending' || action.state === 'sent' || action.state === 'waitingRetry' || action.state === 'unknown') return false
-      else if (failures.has(action.state)) failed += 1
+      else if (failures.has(action.state) && action.action.verifies.length === 0) failed += 1
     }
     return failed <= gate.maxFailures
   }
