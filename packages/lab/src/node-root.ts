@@ -3,6 +3,7 @@ import { mkdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node
 import { join } from 'node:path'
 import { buildSourcesList, type Mirror } from './mirror.js'
 import type { NodeNames } from './names.js'
+import { writePrivilegedSetup } from './privileged.js'
 import { dieWithParent } from './program.js'
 import { runRequired } from './required-program.js'
 import { replaceFile, type LabState, type NodeEntry } from './state.js'
@@ -23,6 +24,7 @@ export async function makeNodeRoot(base: string, names: NodeNames, state: LabSta
   mkdirSync(join(temporary, 'etc/apt/sources.list.d'))
   writeFileSync(join(temporary, 'etc/apt/sources.list'), buildSourcesList(mirror))
   writeFileSync(join(temporary, 'etc/apt/apt.conf.d/00proxy'), buildProxyConfiguration(state))
+  if (node.isPrivileged) writePrivilegedSetup(temporary)
   renameSync(temporary, names.root)
 }
 
