@@ -9,7 +9,7 @@ import { durableWrites as serverWrites } from '@lichen/server'
 import type { ApiNode, Client, Task } from './api.js'
 import { checks, type Evidence } from './checks.js'
 import { findDefects, listOrphans, readTask } from './evidence.js'
-import { readLedger } from './ledger.js'
+import { type Execution, readLedger } from './ledger.js'
 import { submitPlan, type Submission } from './load.js'
 import type { Teardown } from './leftovers.js'
 import type { Network } from './network.js'
@@ -79,13 +79,9 @@ type Around = PointsOptions & { readonly effects: string }
 /** How long anything here may take: everything is on one machine that does several of these at once. */
 const patienceMs = 90_000
 
-/** A command lasts so long, in seconds; one that a take-over has to find running lasts longer than a server takes to start on a busy machine. */
-const commandS = 0.4
-const outlastingS = 6
-
-/** A checked effect, which lasts `firstS`, one that cannot be checked, then one that is checked by a file: each after the one before. */
-function planFor(node: string, home: string, { deployment = `of-${node}`, firstS = commandS } = {}): PlannedTask {
-  const part = (name: string, mode: 'unless' | 'between' | 'creates', after: readonly string[], lines: number) => buildComponent({ deployment, name, mode, group: 'one', nodes: [node], home, after, seconds: after.length === 0 ? firstS : commandS, lines })
+/** A checked effect, one that cannot be checked, then one that is checked by a file: each after the one before. */
+function planFor(node: string, home: string, deployment = `of-${node}`): PlannedTask {
+  const part = (name: string, mode: 'unless' | 'between' | 'creates', after: readonly string[], lines: number) => buildComponent({ deployment, name, mode, group: 'one', nodes: [node], home, after, seconds: 0.4, lines })
   const parts = [part('a', 'unless', [], 40), part('b', 'between', ['a'], 10), part('c', 'creates', ['b'], 40)]
   return { deployment, plan: buildPlan(deployment, [{ name: 'one', select: { node } }], parts.map(({ document }) => document)), components: parts.map(({ planned }) => planned) }
 }
@@ -101,19 +97,39 @@ async function runAgentPoint(around: Around, node: string, point: string, shared
     server.process.start()
   }
   const agent = await startAgent(around, server, node, { LICHEN_TEST_CRASH_AT: point })
-  const { submission, end } = runPlan(server, planFor(node, effects, { firstS: shared ? commandS : outlastingS }), around)
-  if (!shared) {
-    // While the first command runs.
-    await until('a command has begun', patienceMs, () => readLedger(node, join(effects, node)).executions.length > 0, 10)
-    await server.process.kill()
+  const submissions: Submission[] = []
+  const settlements: Evidence['settlements'][number][] = []
+  const isKilled = (): boolean => agent.process.ownEnds.includes('SIGKILL')
+  for (let round = 1; round === 1 || !isKilled(); round++) {
+    const ledgerLength = readLedger(node, join(effects, node)).executions.length
+    const { submission, end } = runPlan(server, planFor(node, effects, round === 1 ? undefined : `of-${node}-${round}`), around)
+    submissions.push(submission)
+    if (!shared) await takeOver(server, agent, () => readLedger(node, join(effects, node)).executions[ledgerLength])
+    if (shared || round === takeOverRounds) await untilKilled(agent.process, point)
+    settlements.push(...(await end))
   }
-  await untilKilled(agent.process, point)
-  const settlements = await end
-  const problems = await findProblems(server, agent, node, [submission], settlements, around)
+  const problems = await findProblems(server, agent, node, submissions, settlements, around)
   await agent.process.stop()
   if (!shared) await server.process.stop()
   return problems
 }
+
+/** Whether the order comes again before the result is there is a matter of milliseconds; half of the times it does. */
+const takeOverRounds = 12
+
+/** The server dies while the first command of a plan runs. Its node is heard of again when that has ended and the task is taken once more: then the order may come a second time, under the new epoch. */
+async function takeOver(server: SingleServer, agent: SingleAgent, findFirst: () => Execution | undefined): Promise<void> {
+  await until('a command has begun', patienceMs, () => findFirst() !== undefined, 10)
+  const taken = countTaken(server)
+  await server.process.kill()
+  const thaw = agent.process.freeze()
+  await until('the command has ended', patienceMs, () => findFirst()?.endedAt !== undefined, 10)
+  await until('the task is taken once more', patienceMs, () => countTaken(server) > taken)
+  thaw()
+}
+
+/** How often its server took a task, by what it said. */
+const countTaken = ({ process }: SingleServer): number => readFileSync(process.outputPath, 'utf8').split('"msg":"a task is taken"').length - 1
 
 async function startAgent({ directory, effects, teardown }: Around, server: SingleServer, node: string, env: NodeJS.ProcessEnv): Promise<SingleAgent> {
   const { token } = await server.client.call<{ token: string }>('POST', '/v1/join-tokens', { uses: 1, ttlS: 3600 })
@@ -174,7 +190,7 @@ async function runServerPoint(around: Around, name: string, write: string, side:
     server.process.start(env)
     agent = await startAgent(around, server, node, {})
   }
-  const { submission, end } = runPlan(server, planFor(node, effects, { deployment: `of-${name}` }), around)
+  const { submission, end } = runPlan(server, planFor(node, effects, `of-${name}`), around)
   const settlements = await end
   await comeBy(server.client, write, node)
   const pid = server.process.pid()
