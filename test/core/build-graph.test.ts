@@ -1,5 +1,5 @@
 import { readFileSync, writeFileSync } from 'node:fs'
-import { buildGraph, digestOfGraph, findReferences, nodeId, type ActionGraph, type GraphInput, type NodeRecord, type Problem } from '@lichen/core'
+import { actionId, buildGraph, digestOfGraph, findReferences, nodeId, type ActionGraph, type GraphInput, type NodeRecord, type Problem } from '@lichen/core'
 import t from 'tap'
 import { makeBlueprint, makeCatalog, makeNode, makeNodes, makePlan } from './plan-fixture.js'
 
@@ -81,6 +81,30 @@ actions:
     ['c/join@n2', ['c/init@n2'], { text: '⟦output:c/init@n2#token⟧' }],
     ['c/join@n3', ['c/init@n2'], { text: '⟦output:c/init@n2#token⟧' }],
   ])
+})
+
+t.test('what the action for one consumer prints is an output for that consumer', async (t) => {
+  const catalog = makeCatalog([
+    makeBlueprint('cluster', `
+provides:
+  entry: {interface: entry, outputs: {token: {type: string, value: outputs.admit.token}, name: {type: string, value: outputs.init.name}}, action: admit}
+actions:
+  init: {on: first, commands: [{name: init, run: {argv: [init], creates: /c, outputs: {name: {from: stdout}}}}]}
+  admit: {on: relation, after: [init], commands: [{name: 'let {{ relation.consumer }} in', run: {argv: [admit], creates: /a, outputs: {token: {from: stdout, secret: true}}}}]}
+  remove: {commands: [{name: n, note: {text: n}}]}`),
+    makeBlueprint('worker', `
+requires: {cluster: {interface: entry}}
+actions:
+  join: {commands: [{name: join, note: {text: '{{ uses.cluster.name }} {{ uses.cluster.token }}'}}]}
+  remove: {commands: [{name: n, note: {text: n}}]}`),
+  ])
+  const plan = makePlan((draft) => draft['components'].push({ name: 'c', blueprint: 'cluster', on: 'web' }, ...['w', 'x'].map((name) => ({ name, blueprint: 'worker', on: 'web', uses: { cluster: 'c' } }))))
+  const graph = build({ catalog, plan })
+  for (const worker of ['w', 'x']) {
+    const join = graph.actions.find(({ id }) => id === `${worker}/join@n3`)
+    t.match(join?.commands[0]?.spec, { text: `⟦output:c/init@n2#name⟧ ⟦output:c/admit:${worker}.cluster@n2#token⟧` })
+    t.ok(join?.after.includes(actionId(`c/admit:${worker}.cluster@n2`)), 'and comes after it')
+  }
 })
 
 t.test('`after` makes every action of a component wait, its packages too', async (t) => {

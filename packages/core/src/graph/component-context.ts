@@ -4,11 +4,12 @@
  */
 import { ValueError } from '../blueprint/compiled-value.js'
 import { EvaluationContext, type CompiledExpression } from '../blueprint/expression.js'
-import type { NodeId } from '../ids.js'
+import type { BlueprintAction } from '../blueprint/blueprint-schema.js'
+import type { ActionId, NodeId } from '../ids.js'
 import { encodeReference, type SecretRequirement } from '../secret/reference.js'
 import type { ResolvedComponent, Binding } from '../plan/resolve-components.js'
 import type { Problem } from '../errors.js'
-import { actionIdOf } from './action-ids.js'
+import { actionIdOf, relationActionIdOf } from './action-ids.js'
 
 /** One consumer's use of this component. */
 export interface Consumer {
@@ -69,7 +70,8 @@ function bind(input: ContextInput, entry: ResolvedComponent, base: EvaluationCon
   const relation = { name: binding.relation, consumer: name, inputs, nodes: described, secrets }
   provider.consumers.push({ binding, name, relation })
   const first = provider.nodes[0]!
-  const context = provider.at(first).with({ relation })
+  const at = provider.at(first)
+  const context = at.with({ relation, outputs: { ...nameOutputs(provider.entry, first, provider.nodes), ...nameRelationOutputs(provider, binding, name) } })
   const outputs: Record<string, unknown> = {}
   for (const output of binding.compiled.outputs) {
     const value = evaluateOutput(output.value, context, binding)
@@ -106,10 +108,19 @@ function nameSecrets(input: ContextInput, requirements: readonly SecretRequireme
 function nameOutputs(entry: ResolvedComponent, node: NodeId, nodes: readonly NodeId[]): Record<string, Record<string, string>> {
   const named: Record<string, Record<string, string>> = {}
   for (const [name, action] of Object.entries(entry.blueprint.document.actions)) {
-    const outputs = action.commands.flatMap((command) => Object.keys((command['run'] as { outputs?: object } | undefined)?.outputs ?? {}))
-    if (outputs.length === 0 || action.on === 'relation') continue
-    const id = actionIdOf(entry.component.name, name, action.on === 'first' ? nodes[0]! : node)
-    named[name] = Object.fromEntries(outputs.map((output) => [output, encodeReference({ kind: 'output', action: id, name: output })]))
+    if (action.on !== 'relation') Object.assign(named, nameOutputsOf(name, action, actionIdOf(entry.component.name, name, action.on === 'first' ? nodes[0]! : node)))
   }
   return named
+}
+
+/** The same of the action that prepares the provider for this consumer: what it prints is for this consumer. */
+function nameRelationOutputs({ entry, nodes }: ComponentContext, binding: Binding, consumer: string): Record<string, Record<string, string>> {
+  const name = binding.compiled.action
+  if (name === undefined) return {}
+  return nameOutputsOf(name, entry.blueprint.document.actions[name]!, relationActionIdOf(entry.component.name, name, { component: consumer, relation: binding.relation }, nodes[0]!))
+}
+
+function nameOutputsOf(name: string, { commands }: BlueprintAction, id: ActionId): Record<string, Record<string, string>> {
+  const outputs = commands.flatMap((command) => Object.keys((command['run'] as { outputs?: object } | undefined)?.outputs ?? {}))
+  return outputs.length === 0 ? {} : { [name]: Object.fromEntries(outputs.map((output) => [output, encodeReference({ kind: 'output', action: id, name: output })])) }
 }

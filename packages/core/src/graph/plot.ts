@@ -8,7 +8,7 @@ import type { CompiledAction } from '../blueprint/compiled-blueprint.js'
 import type { EvaluationContext } from '../blueprint/expression.js'
 import type { ActionId, NodeId } from '../ids.js'
 import type { TaskKind } from './action-graph.js'
-import { actionIdOf, gateIdOf } from './action-ids.js'
+import { actionIdOf, gateIdOf, relationActionIdOf } from './action-ids.js'
 import type { ComponentContext } from './component-context.js'
 import { describeNodes, type Wave } from './waves.js'
 
@@ -85,7 +85,8 @@ function instantiateForConsumers(context: ComponentContext, action: CompiledActi
     .filter(({ binding }) => binding.compiled.action === action.name || binding.compiled.removeAction === action.name)
     .map(({ binding, name: component, relation }): Instance => {
       const name = `${action.name}:${component}.${binding.relation}`
-      return { id: actionIdOf(context.entry.component.name, name, node), name, node, action, context: context.at(node).with({ relation }), consumer: { component, relation: binding.relation }, ofWave: null }
+      const consumer = { component, relation: binding.relation }
+      return { id: relationActionIdOf(context.entry.component.name, action.name, consumer, node), name, node, action, context: context.at(node).with({ relation }), consumer, ofWave: null }
     })
 }
 
