@@ -1,6 +1,6 @@
 import { readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
-import { buildCatalog } from '@lichen/core'
+import { buildCatalog, type TaskId } from '@lichen/core'
 import t from 'tap'
 import { eventually } from '../eventually.js'
 import { makeBlueprint, makePlan, startSystem } from './system.js'
@@ -34,6 +34,28 @@ t.test('an output reaches the action that comes after, and a secret one is nowhe
   const kept = await system.store.secrets.readSecrets(`task/${task}`)
   t.strictSame(kept.map(({ name }) => name), ['app/make@n1#token'])
   t.notOk(Buffer.from(kept[0]!.sealed).includes('hidden-token-1234'))
+})
+
+t.test('a check finds what the action printed when it last ran; before that it says what it does not know', async (t) => {
+  const system = await startSystem(t, { catalog })
+  await system.startAgent('n1')
+  const plan = makePlan('outputs', [{ name: 'app', blueprint: 'maker', with: { directory: system.directory } }])
+  const diffOf = async (task: TaskId): Promise<string> => {
+    const ended = (await system.readEvents(task)).flatMap(({ event }) => (event.type === 'actionEnded' && event.action === 'app/use@n1' ? [event.result] : []))
+    return JSON.stringify(ended.map(({ outcome, commands }) => [outcome, commands[0]?.changed]))
+  }
+  const early = await system.submit(plan, 'check')
+  t.equal((await system.ended(early)).outcome, 'succeeded')
+  t.equal(await diffOf(early), '[["succeeded",true]]', 'the file is not there')
+  await system.ended(await system.submit(plan))
+  const late = await system.submit(plan, 'check')
+  t.equal((await system.ended(late)).outcome, 'succeeded')
+  t.equal(await diffOf(late), '[["succeeded",false]]', 'the file has what was printed, the secret too')
+  writeFileSync(join(system.directory, 'used'), 'something else')
+  const drifted = await system.submit(plan, 'check')
+  t.equal((await system.ended(drifted)).outcome, 'succeeded')
+  t.equal(await diffOf(drifted), '[["succeeded",true]]')
+  t.notMatch(await system.readLog(drifted), /hidden-token-1234/)
 })
 
 t.test('a secret output survives a restart of the engine between the two actions', async (t) => {

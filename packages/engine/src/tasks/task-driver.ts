@@ -217,7 +217,7 @@ export function startTaskDriver(parts: TaskDriverParts): TaskDriver {
     runSince = loaded.runSince
     view = loaded
     durableSeq = loaded.seq
-    if (loaded.graph !== null) secrets ??= await openTaskSecrets(store.secrets, sealer, { task, graph: loaded.graph, isNew: false })
+    if (loaded.graph !== null) secrets ??= await openTaskSecrets(store, sealer, { task, kind: loaded.kind, graph: loaded.graph, isNew: false })
     if (loaded.graph === null && (loaded.state === 'accepted' || loaded.state === 'paused')) planned = await parts.plan(row.summary, row.plan, loaded.previewDigest)
   }
 
@@ -245,7 +245,7 @@ export function startTaskDriver(parts: TaskDriverParts): TaskDriver {
       const { event, graph } = planned
       round.unapplied = planned.unapplied
       if (graph !== null) {
-        secrets = await openTaskSecrets(store.secrets, sealer, { task, graph, isNew: true })
+        secrets = await openTaskSecrets(store, sealer, { task, kind: current.kind, graph, isNew: true })
         round.graph = graph
       }
       record(current, round, event)

@@ -3,8 +3,8 @@
  * deployment under `deployment/<project>/<deployment>`, made once, and secret outputs under `task/<id>`, replaced when an action runs again.
  */
 import { randomInt } from 'node:crypto'
-import type { ActionGraph, ActionId, Reference, SecretRequirement, TaskId, TrackedTask } from '@lichen/core'
-import type { SecretStore } from '@lichen/store'
+import type { ActionGraph, ActionId, Reference, SecretRequirement, TaskId, TaskKind, TrackedTask } from '@lichen/core'
+import type { SecretStore, Store } from '@lichen/store'
 import { type Sealer, sealContext } from '../sealer.js'
 import type { ReferencedValue } from './references.js'
 
@@ -20,23 +20,33 @@ const alphabet = 'abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789
 /** A secret of so many characters from a-z A-Z 0-9, each as likely as any other (`randomInt` rejects what would bias it). */
 const makeSecret = (length: number): string => Array.from({ length }, () => alphabet[randomInt(alphabet.length)]).join('')
 
-/** The values of this task. Secrets of the deployment that are missing are made and stored first. `isNew`: nothing has run yet, so there are no outputs to read. */
-export async function openTaskSecrets(secrets: SecretStore, sealer: Sealer, { task, graph, isNew }: { readonly task: TaskId; readonly graph: ActionGraph; readonly isNew: boolean }): Promise<TaskSecrets> {
+export interface SecretsOfTask {
+  readonly task: TaskId
+  readonly kind: TaskKind
+  readonly graph: ActionGraph
+  /** Nothing has run yet, so there are no outputs to read. */
+  readonly isNew: boolean
+}
+
+/** The values of this task. Secrets of the deployment that are missing are made and stored first. */
+export async function openTaskSecrets({ secrets, tasks }: Pick<Store, 'secrets' | 'tasks'>, sealer: Sealer, { task, kind, graph, isNew }: SecretsOfTask): Promise<TaskSecrets> {
   const ofDeployment = await readDeploymentSecrets(secrets, sealer, `deployment/${graph.project}/${graph.deployment}`, graph.secrets)
   const outputScope = `task/${task}`
-  const ofBefore = await openOutputsOfBefore(secrets, sealer, graph)
+  const before = kind === 'check' ? await listApplied(tasks, graph) : listUnchanged(graph)
+  const ofBefore = await openOutputsOfBefore(secrets, sealer, before)
   const outputs = isNew ? new Map<string, string>() : await openScope(secrets, sealer, outputScope)
   return {
     find(reference, view) {
       if (reference.kind === 'secret') return asSecret(ofDeployment.get(reference.name))
       const name = `${reference.action}#${reference.name}`
       const vertex = view.index.byId.get(reference.action as ActionId)
-      // Only what verifies unchanged actions asks before they are settled: then what they gave when they last ran is what it should find.
-      const isOfBefore = vertex !== undefined && vertex.action.unchanged !== null && (vertex.view.isUnchanged || vertex.view.state === 'pending')
+      // Only what verifies unchanged actions asks before they are settled: then what they gave when they last ran is what it should find. A check runs nothing that could give anything.
+      const isOfBefore = kind === 'check' || (vertex !== undefined && vertex.action.unchanged !== null && (vertex.view.isUnchanged || vertex.view.state === 'pending'))
       const secret = isOfBefore ? ofBefore.get(name) : outputs.get(name)
       if (secret !== undefined) return asSecret(secret)
-      const plain = isOfBefore ? vertex.action.unchanged?.outputs[reference.name] : vertex?.view.result?.outputs[reference.name]
-      return plain === undefined ? undefined : { value: plain, isSecret: false }
+      const plain = isOfBefore ? before.get(reference.action)?.outputs[reference.name] : vertex?.view.result?.outputs[reference.name]
+      if (plain !== undefined) return { value: plain, isSecret: false }
+      return kind === 'check' ? { value: `(what ${reference.action} will give as ${reference.name})`, isSecret: false } : undefined
     },
     async keepOutputs(action, values) {
       await Promise.all(
@@ -50,12 +60,23 @@ export async function openTaskSecrets(secrets: SecretStore, sealer: Sealer, { ta
   }
 }
 
-/** Secret outputs of the actions that may be left out, from the tasks in which they ran. */
-async function openOutputsOfBefore(secrets: SecretStore, sealer: Sealer, graph: ActionGraph): Promise<ReadonlyMap<string, string>> {
+/** How actions last ran, in earlier tasks: by id. */
+type Before = ReadonlyMap<string, { readonly task: TaskId; readonly outputs: Readonly<Record<string, string>> }>
+
+/** The actions that may be left out. */
+const listUnchanged = ({ actions }: ActionGraph): Before => new Map(actions.flatMap(({ id, unchanged }) => (unchanged ? [[id, { task: unchanged.since, outputs: unchanged.outputs }] as const] : [])))
+
+/** All that was applied, as far as any action names an output. */
+async function listApplied(tasks: Store['tasks'], { project, deployment, actions }: ActionGraph): Promise<Before> {
+  if (!actions.some(({ commands }) => JSON.stringify(commands).includes('⟦output:'))) return new Map()
+  return new Map((await tasks.readApplied(project, deployment)).map(({ action, task, outputs }) => [action, { task, outputs }]))
+}
+
+/** Secret outputs of these actions, from the tasks in which they ran. */
+async function openOutputsOfBefore(secrets: SecretStore, sealer: Sealer, before: Before): Promise<ReadonlyMap<string, string>> {
   const found = new Map<string, string>()
-  const since = new Map(graph.actions.flatMap((action) => (action.unchanged ? [[action.id as string, action.unchanged.since] as const] : [])))
-  for (const task of new Set(since.values())) {
-    for (const [name, value] of await openScope(secrets, sealer, `task/${task}`)) if (since.get(name.slice(0, name.lastIndexOf('#'))) === task) found.set(name, value)
+  for (const task of new Set([...before.values()].map((entry) => entry.task))) {
+    for (const [name, value] of await openScope(secrets, sealer, `task/${task}`)) if (before.get(name.slice(0, name.lastIndexOf('#')))?.task === task) found.set(name, value)
   }
   return found
 }
