@@ -51,6 +51,8 @@ export interface Cluster {
   killAndRestartServer(): Promise<void>
   /** What a shell script in a node printed. @throws when its exit code is not 0. */
   shell(node: string, script: string): Promise<string>
+  /** One more node, which joins. */
+  addNode(node: string): Promise<void>
   submit(kind: 'apply' | 'check' | 'destroy', plan: unknown): Promise<string>
   task(id: string): Promise<Task>
   actions(id: string): Promise<readonly Action[]>
@@ -60,8 +62,15 @@ export interface Cluster {
   running(t: Test, node: string, pattern: string): Promise<void>
 }
 
-/** A cluster with these nodes, each with a label `role` of its own name. `privileged`: with all that a kubelet needs of a machine. */
-export async function startCluster(t: Test, labName: string, nodes: readonly string[], { privileged = false } = {}): Promise<Cluster> {
+export interface ClusterOptions {
+  /** With all that a kubelet needs of a machine. */
+  readonly privileged?: boolean
+  /** Of a node. Default: `role`, its own name. */
+  readonly labelsOf?: (node: string) => Readonly<Record<string, string>>
+}
+
+/** A cluster with these nodes. */
+export async function startCluster(t: Test, labName: string, nodes: readonly string[], { privileged = false, labelsOf = (node) => ({ role: node }) }: ClusterOptions = {}): Promise<Cluster> {
   // always the same place, so that what a run left that was killed is found and removed by the next
   const directory = join(checkout, 'build', labName)
   const lab = openLab({ name: labName, directory: join(directory, 'labs'), cacheDirectory, log: (line) => t.comment(line) })
@@ -78,11 +87,12 @@ export async function startCluster(t: Test, labName: string, nodes: readonly str
     startServerProcess({ dataDirectory: join(directory, 'server'), catalogDirectory: join(directory, 'catalog'), gatewayHost: view.gateway, env: process.env, ...ports })
   let server = await start({ port: 0, gatewayPort: 0 })
   t.teardown(() => server.stop())
-  const joinToken = await createJoinToken(server, nodes.length)
-  await Promise.all(
-    view.nodes.map((node) => installAgent(lab, node.name, { packagePath: agent.path, gateway: server.gatewayAddress, joinToken, labels: { role: node.name } })),
-  )
-  await waitForNodes(server, nodes, patienceMs)
+  const joinAll = async (names: readonly string[]): Promise<void> => {
+    const joinToken = await createJoinToken(server, names.length)
+    await Promise.all(names.map((node) => installAgent(lab, node, { packagePath: agent.path, gateway: server.gatewayAddress, joinToken, labels: labelsOf(node) })))
+    await waitForNodes(server, names, patienceMs)
+  }
+  await joinAll(nodes)
   const task = (id: string) => callApi<Task>(server, 'GET', `/v1/tasks/${id}`)
   return {
     lab,
@@ -91,6 +101,10 @@ export async function startCluster(t: Test, labName: string, nodes: readonly str
       const ports = { port: portOf(server.apiUrl), gatewayPort: portOf(server.gatewayAddress) }
       await server.kill()
       server = await start(ports)
+    },
+    addNode: async (node) => {
+      await lab.up({ nodes: [node], isPrivileged: privileged })
+      await joinAll([node])
     },
     shell: (node, script) => runInNode(lab, node, ['bash', '-c', script]),
     submit: async (kind, plan) => (await callApi<Task>(server, 'POST', '/v1/tasks', { kind, plan })).id,

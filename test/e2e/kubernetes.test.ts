@@ -1,0 +1,130 @@
+/**
+ * A Kubernetes cluster from a plan, on real nodes, with real kubelets: made while an agent is killed in the middle of `kubeadm init` and the server in the middle of a join; used with the stock
+ * kubectl; checked, scaled out, rebooted, and taken away. Packages and images are the tests' own (docs/kubernetes-packages.md).
+ */
+import t, { type Test } from 'tap'
+import { eventually } from '../eventually.js'
+import { buildKubernetesPlan } from '../kubernetes/kubernetes-plan.js'
+import { buildKubePackages } from '../kubernetes/packages/build.js'
+import { serveDirectory } from '../kubernetes/serve-directory.js'
+import { cacheDirectory, skipReason } from '../lab/lab-fixture.js'
+import { type Cluster, patienceMs, startCluster, step } from './cluster-fixture.js'
+
+t.setTimeout(1_500_000)
+
+const labelsOf = (node: string): Record<string, string> => ({ cluster: 'demo', role: node === 'cp' ? 'control-plane' : 'worker' })
+
+t.test('Kubernetes from a plan', { skip: skipReason() }, async (t) => {
+  const kube = await buildKubePackages({ cacheDirectory, log: (line) => t.comment(line) })
+  const cluster = await startCluster(t, 'e2e-kubernetes', ['cp', 'w1', 'w2'], { privileged: true, labelsOf })
+  const files = await serveDirectory(cluster.server().gatewayAddress.replace(/:\d+$/, ''), kube.directory)
+  t.teardown(() => files.close())
+  const version = kube.versions[0]!
+  const plan = buildKubernetesPlan(kube, files.url, { version })
+
+  await step(t, 'a node that cannot be one of a cluster is refused with all that is wrong with it, before anything is installed there', async (t) => {
+    await cluster.shell('w1', `mkdir --parents /etc/kubernetes && touch /etc/kubernetes/kubelet.conf && systemd-run --unit=taken --quiet perl -MIO::Socket::INET -e 'my $$s = IO::Socket::INET->new(Listen => 1, LocalPort => 10250) or die; sleep'`)
+    const id = await cluster.submit('apply', plan)
+    t.match(await cluster.ended(t, id), { outcome: 'failed' })
+    const refused = (await cluster.actions(id)).find((action) => action.id === 'workers/preflight@w1')
+    t.match(refused?.result?.failure, { code: 'COMMAND_PROBE_DEADLINE', message: /one of another cluster, or was \(\/etc\/kubernetes\/kubelet\.conf is there\): take it out with kubeadm reset[^]*TCP port 10250 is taken by another program/ })
+    t.equal((await cluster.shell('w1', 'dpkg-query --show kubelet 2>/dev/null || true')).trim(), '', 'no kubelet there')
+    await cluster.shell('w1', 'systemctl stop taken && rm --recursive /etc/kubernetes')
+  })
+
+  let made = ''
+  await step(t, 'it is made by one apply, though an agent dies in kubeadm init and the server in a join', async (t) => {
+    made = await cluster.submit('apply', plan)
+    await cluster.running(t, 'cp', '^kubeadm init')
+    await cluster.shell('cp', 'systemctl kill --kill-who=main --signal=KILL lichen-agent.service')
+    await cluster.running(t, 'w1', '^kubeadm join')
+    await cluster.killAndRestartServer()
+    t.match(await cluster.ended(t, made), { outcome: 'succeeded' })
+    for (const action of await cluster.actions(made)) if (action.result?.failure) t.comment(`${action.id}: ${action.result.failure.message}`)
+  })
+
+  await step(t, 'all nodes are ready, a pod runs on each worker, and they reach each other', async (t) => {
+    t.same(await readNodes(cluster), ['cp True', 'w1 True', 'w2 True'])
+    const pods = (await kubectl(cluster, `get pods --output 'jsonpath={range .items[*]}{.metadata.name} {.spec.nodeName} {.status.podIP}{"\\n"}{end}'`)).trim().split('\n').map((line) => line.split(' ') as [string, string, string])
+    t.same(pods.map(([, node]) => node).sort(), ['w1', 'w2'])
+    for (const [pod, , address] of pods) {
+      t.equal((await kubectl(cluster, `logs ${pod}`)).trim(), 'serving')
+      for (const [other] of pods) t.equal((await kubectl(cluster, `exec ${other} -- wget -q -O - http://${address}:8080/`)).trim(), pod, `${other} reaches ${pod}`)
+    }
+    const service = (await kubectl(cluster, `get service web --output 'jsonpath={.spec.clusterIP}'`)).trim()
+    const answers = await cluster.shell('cp', `for i in $(seq 20); do timeout 5 perl -MIO::Socket::INET -e 'my $s = IO::Socket::INET->new(PeerAddr => "${service}:80", Timeout => 3) or die; print $s "GET / HTTP/1.0\\r\\n\\r\\n"; my @l = <$s>; print $l[-1]'; done | sort --unique`)
+    t.same(answers.trim().split('\n').sort(), pods.map(([pod]) => pod).sort(), 'the service leads to both')
+  })
+
+  await step(t, 'what nodes join with is nowhere to be read', async (t) => {
+    const { apiUrl, adminToken } = cluster.server()
+    const read = async (path: string): Promise<string> => (await fetch(`${apiUrl}${path}`, { headers: { authorization: `Bearer ${adminToken}` } })).text()
+    const tokens = (await kubectl(cluster, `--namespace kube-system get secrets --field-selector type=bootstrap.kubernetes.io/token --output 'jsonpath={range .items[*]}{.data.token-secret}{"\\n"}{end}'`)).trim().split('\n').map((text) => Buffer.from(text, 'base64').toString())
+    t.ok(tokens.length >= 1)
+    const preview = await (await fetch(`${apiUrl}/v1/previews`, { method: 'POST', headers: { 'authorization': `Bearer ${adminToken}`, 'content-type': 'application/json' }, body: JSON.stringify({ kind: 'apply', plan }) })).text()
+    for (const [where, text] of Object.entries({ log: await read(`/v1/tasks/${made}/log?format=text`), events: await read(`/v1/tasks/${made}/events?limit=1000`), actions: await read(`/v1/tasks/${made}/actions?limit=1000`), preview })) {
+      t.ok(text.length > 1000, `${where} is there`)
+      t.notOk(tokens.some((token) => text.includes(token)), `not in the ${where}`)
+    }
+    t.equal((await cluster.shell('w1', 'grep --recursive --files-with-matches "token:" /var/lib/lichen/kubernetes /run/lichen-join* 2>/dev/null | xargs --no-run-if-empty grep --files-without-match @TOKEN@ || true')).trim(), '', 'nor on a node that has joined')
+  })
+
+  await step(t, 'applied again, nothing changes; a kubelet that was changed by hand is shown as a diff, and put right', async (t) => {
+    t.match(await cluster.task(await succeed(t, cluster, 'apply', plan)), { reason: /nothing had to change on 3 nodes/ })
+    await cluster.shell('w2', "sed --in-place 's/rotateCertificates: true/rotateCertificates: false/' /var/lib/kubelet/config.yaml")
+    const check = await succeed(t, cluster, 'check', plan)
+    t.match((await cluster.actions(check)).flatMap((action) => action.result?.commands ?? []).map((command) => command.diff ?? '').join(''), /-rotateCertificates: false\n\+rotateCertificates: true/)
+    const mended = await succeed(t, cluster, 'apply', plan)
+    t.same(await changedNodes(cluster, mended), ['w2'])
+  })
+
+  await step(t, 'one more node joins, and the others are left alone', async (t) => {
+    await cluster.addNode('w3')
+    const grown = await succeed(t, cluster, 'apply', plan)
+    t.same(await readNodes(cluster), ['cp True', 'w1 True', 'w2 True', 'w3 True'])
+    t.same((await cluster.actions(grown)).filter((action) => action.result?.changed && action.node !== 'w3').map(({ id }) => id), ['control-plane/admit:workers.cluster@cp'], 'the control plane lets it in')
+    await eventually(t, 'the others have a route to its pods', async () => (await cluster.shell('w1', 'ip route show proto 76')).trim().split('\n').length === 3, { timeoutMs: patienceMs, intervalMs: 500 })
+  })
+
+  await step(t, 'a worker that reboots comes back by itself', async (t) => {
+    const bootOf = () => kubectl(cluster, `get node w1 --output 'jsonpath={.status.nodeInfo.bootID}'`)
+    const before = await bootOf()
+    await cluster.lab.reboot('w1')
+    await eventually(t, 'it is ready after its new start', async () => (await bootOf()) !== before && (await readNodes(cluster)).includes('w1 True'), { timeoutMs: patienceMs, intervalMs: 1_000 })
+    await eventually(t, 'Lichen finds all as planned', async () => {
+      const check = await cluster.submit('check', plan)
+      const { outcome } = await cluster.ended(t, check)
+      return outcome === 'succeeded' && (await changedNodes(cluster, check)).length === 0
+    }, { timeoutMs: patienceMs, intervalMs: 1_000 })
+  })
+
+  await step(t, 'without it the nodes are as they were', async (t) => {
+    await succeed(t, cluster, 'destroy', plan)
+    for (const node of ['cp', 'w1', 'w2', 'w3']) {
+      const left = await cluster.shell(node, `
+        ls --directory /etc/kubernetes /var/lib/kubelet /var/lib/etcd /opt/cni /etc/cni /var/lib/cni /etc/containerd /var/lib/containerd /run/containerd /var/lib/lichen/kubernetes /usr/local/sbin/lichen-* /etc/*/*lichen-kubernetes* 2>/dev/null
+        dpkg-query --show --showformat '\${db:Status-Abbrev} \${Package}\\n' kubelet kubeadm kubectl containerd 2>/dev/null | grep '^.[^n]'
+        iptables-save 2>/dev/null | grep --extended-regexp 'KUBE|lichen'
+        ip route show proto 76; ip -brief link show type bridge; ip -brief link show type veth | grep --invert-match host0
+        pgrep --list-name 'kube|etcd|containerd'; findmnt --list --noheadings --output TARGET | grep --extended-regexp 'kubelet|containerd'
+        true`)
+      t.equal(left, '', `nothing is left on ${node}`)
+    }
+  })
+})
+
+const kubectl = (cluster: Cluster, words: string): Promise<string> => cluster.shell('cp', `kubectl --kubeconfig /etc/kubernetes/admin.conf ${words}`)
+
+/** Name and readiness of each node. */
+const readNodes = async (cluster: Cluster): Promise<string[]> =>
+  (await kubectl(cluster, `get nodes --output 'jsonpath={range .items[*]}{.metadata.name} {.status.conditions[?(@.type=="Ready")].status}{"\\n"}{end}'`)).trim().split('\n').sort()
+
+const changedNodes = async (cluster: Cluster, task: string): Promise<string[]> =>
+  [...new Set((await cluster.actions(task)).filter((action) => action.component !== 'lichen' && action.result?.changed).map(({ node }) => node))].sort()
+
+async function succeed(t: Test, cluster: Cluster, kind: 'apply' | 'check' | 'destroy', plan: unknown): Promise<string> {
+  const id = await cluster.submit(kind, plan)
+  t.match(await cluster.ended(t, id), { outcome: 'succeeded' }, `${kind} succeeds`)
+  for (const { id: action, result } of await cluster.actions(id)) if (result?.failure) t.comment(`${action}: ${result.failure.message}`)
+  return id
+}
