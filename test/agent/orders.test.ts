@@ -46,6 +46,13 @@ t.test('nothing runs that is not signed for this node, in force and readable', a
   t.same(gateway.accepted, [])
 })
 
+t.test('an order of which nothing is for this node is answered at once, and has changed nothing', async (t) => {
+  const gateway = await startGateway(t)
+  await startTestAgent(t, gateway)
+  const key = gateway.order({ commands: [] })
+  t.match(await eventually(t, 'the result', () => gateway.resultOf(key)), { result: { outcome: 'succeeded', changed: false, commands: [] } })
+})
+
 t.test('one signature stands for all orders of a batch, whichever of them a node gets, and for none beside', async (t) => {
   const gateway = await startGateway(t)
   await startTestAgent(t, gateway)

@@ -8,7 +8,7 @@ const maxProblems = 20
 /** The commands as they stand in an order. */
 export const encodeCommands = (commands: readonly Command[]): Buffer => Buffer.from(JSON.stringify(commands), 'utf8')
 
-/** The commands in these bytes, or every problem found in them (code ORDER_MALFORMED, at most 20). An order has at least one command. */
+/** The commands in these bytes, or every problem found in them (code ORDER_MALFORMED, at most 20). None: nothing of the action is for this node. */
 export function decodeCommands(bytes: Uint8Array): Parsed<Command[]> {
   let commands: unknown
   try {
@@ -16,7 +16,7 @@ export function decodeCommands(bytes: Uint8Array): Parsed<Command[]> {
   } catch (error) {
     return { ok: false, problems: [problem('', `the commands are no JSON: ${(error as Error).message}`)] }
   }
-  if (!Array.isArray(commands) || commands.length === 0) return { ok: false, problems: [problem('', 'the commands must be a list with at least one element')] }
+  if (!Array.isArray(commands)) return { ok: false, problems: [problem('', 'the commands must be a list')] }
   const problems = commands.flatMap((command, index) => checkCommand(command, `[${index}]`)).slice(0, maxProblems)
   return problems.length > 0 ? { ok: false, problems } : { ok: true, value: commands as Command[] }
 }

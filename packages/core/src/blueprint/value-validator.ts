@@ -13,7 +13,7 @@ export function compileValidator(schema: Record<string, unknown> | undefined): V
   const validate = ajv.compile(schema ?? { type: 'object', additionalProperties: false })
   return (value) => {
     const copy = structuredCopy(value)
-    return validate(copy) ? { value: copy, problems: [] } : { value: copy, problems: (validate.errors ?? []).map(toProblem) }
+    return validate(copy) ? { value: copy, problems: [] } : { value: copy, problems: (validate.errors ?? []).filter(({ keyword }) => keyword !== 'propertyNames').map(toProblem) }
   }
 }
 
@@ -25,5 +25,7 @@ function toProblem(error: ErrorObject): { path: string; message: string } {
   if (error.keyword === 'additionalProperties') return { path: inner(error.params['additionalProperty']), message: 'no such parameter' }
   if (error.keyword === 'required') return { path: inner(error.params['missingProperty']), message: 'is required' }
   if (error.keyword === 'enum') return { path: base, message: `must be one of ${(error.params['allowedValues'] as unknown[]).map((value) => JSON.stringify(value)).join(', ')}` }
+  // Of a name, not of a value; what comes beside it (`propertyNames`) says no more.
+  if (error.propertyName !== undefined) return { path: inner(error.propertyName), message: `is no name that can stand here: it ${error.message ?? error.keyword}` }
   return { path: base, message: error.message ?? error.keyword }
 }

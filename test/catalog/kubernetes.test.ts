@@ -1,0 +1,102 @@
+// What is written for each version of Kubernetes: byte for byte as it was, and in the form that its kubeadm documents.
+import { readFileSync, writeFileSync } from 'node:fs'
+import { resolve } from 'node:path'
+import { readCatalog } from '@lichen/catalog'
+import { buildGraph, type Command, nodeId, type NodeRecord, parsePlan, type Plan, type Problem } from '@lichen/core'
+import { Value } from '@sinclair/typebox/value'
+import t from 'tap'
+import { parse, parseAllDocuments } from 'yaml'
+import { type KubeadmApi, kubeadmSchemas } from './kubeadm-schemas.js'
+
+const root = resolve(import.meta.dirname, '../..')
+const catalog = await readCatalog(resolve(root, 'catalog'))
+
+const makeNode = (id: string, index: number, role: string, cgroupVersion: 1 | 2): NodeRecord => ({
+  id: nodeId(id),
+  labels: { cluster: 'demo', role },
+  facts: { hostname: id.toUpperCase(), address: `10.0.0.${index}`, addresses: [], os: { id: 'debian', version: '12', codename: 'bookworm', prettyName: 'Debian' }, kernel: '6.1', architecture: 'x64', cpus: 2, memoryBytes: 4e9, diskFreeBytes: 1e11, bootId: 'b', virtualization: 'none', cgroupVersion, packageManager: 'apt', init: 'systemd' },
+  state: 'ready', cordoned: false, agentVersion: '0.1.0', joinedAt: 0, lastSeenAt: 0,
+})
+
+interface Choice {
+  readonly version: string
+  readonly cgroupVersion?: 1 | 2
+  readonly controlPlanes?: number
+  readonly with?: Readonly<Record<string, unknown>>
+}
+
+function build({ version, cgroupVersion = 2, controlPlanes = 1, with: parameters = {} }: Choice) {
+  const document = parse(readFileSync(resolve(root, 'examples/kubernetes.yaml'), 'utf8')) as { nodes: { name: string; count?: number }[]; components: { name: string; with: Record<string, unknown> }[] }
+  document.nodes.find(({ name }) => name === 'control')!.count = controlPlanes
+  const controlPlane = document.components.find(({ name }) => name === 'control-plane')!
+  controlPlane.with = { ...controlPlane.with, version, ...parameters }
+  const parsed = parsePlan(document)
+  if (!parsed.ok) throw new Error(JSON.stringify(parsed.problems))
+  const plan: Plan = parsed.value
+  const nodes = [...['a', 'b', 'c'].slice(0, controlPlanes).map((id, index) => makeNode(id, index + 1, 'control-plane', cgroupVersion)), makeNode('w', 9, 'worker', cgroupVersion)]
+  return buildGraph({ plan, catalog, nodes, kind: 'apply' })
+}
+
+/** Contents of the files that the plan writes, by node and path. */
+function filesOf(choice: Choice): ReadonlyMap<string, string> {
+  const built = build(choice)
+  if (!built.ok) throw new Error(JSON.stringify(built.problems))
+  const isFile = (command: Command): command is Extract<Command, { kind: 'file' }> => command.kind === 'file'
+  return new Map(built.value.actions.flatMap(({ node, commands }) => commands.filter(isFile).flatMap(({ spec }) => (spec.content === undefined ? [] : [[`${node}:${spec.path}`, spec.content] as const]))))
+}
+
+const problemsOf = (choice: Choice): readonly Problem[] => {
+  const built = build(choice)
+  return built.ok ? [] : built.problems
+}
+
+const settings = { certificateNames: ['k8s.example.org'], apiServer: { 'audit-log-maxage': '7', 'profiling': 'false' }, scheduler: { profiling: 'false' }, kubelet: { maxPods: 64 }, kubeProxy: { mode: 'iptables' }, schedulable: true }
+const cases: readonly (Choice & { readonly api: KubeadmApi })[] = [
+  { version: '1.20.2', api: 'v1beta2', cgroupVersion: 1, with: { ...settings, images: { registry: 'registry.lichen.test', etcdTag: '3.4.23' } } },
+  { version: '1.28.15', api: 'v1beta3', with: settings },
+  { version: '1.31.4', api: 'v1beta4', with: settings },
+  { version: '1.36.0', api: 'v1beta4', with: settings },
+]
+
+for (const { api, ...choice } of cases) {
+  t.test(`Kubernetes ${choice.version}`, async (t) => {
+    const files = filesOf({ ...choice, controlPlanes: 3, with: { ...choice.with, endpoint: 'k8s.example.org' } })
+    const wanted = ['a:/var/lib/lichen/kubernetes/kubeadm.yaml', 'a:/var/lib/kubelet/config.yaml', 'b:/var/lib/lichen/kubernetes/join.yaml', 'w:/var/lib/lichen/kubernetes/join.yaml', 'w:/var/lib/kubelet/config.yaml', 'w:/etc/default/kubelet']
+    const text = wanted.map((name) => `=== ${name}\n${files.get(name)}`).join('')
+    const golden = new URL(`golden/kubernetes-${choice.version}.txt`, import.meta.url)
+    // LICHEN_WRITE_GOLDEN=1 writes it anew.
+    if (process.env['LICHEN_WRITE_GOLDEN']) writeFileSync(golden, text)
+    t.equal(text, readFileSync(golden, 'utf8'))
+
+    const schemas = kubeadmSchemas(api)
+    const seen: string[] = []
+    for (const name of wanted.filter((path) => path.includes('/kubernetes/'))) {
+      for (const document of parseAllDocuments(files.get(name)!.replaceAll(/@(TOKEN|DIGEST|KEY)@/g, 'x'))) {
+        t.same(document.errors, [], name)
+        const value = document.toJS() as { apiVersion: string; kind: string }
+        if (!value.apiVersion.startsWith('kubeadm.')) continue
+        seen.push(value.kind)
+        t.same([...Value.Errors(schemas[value.kind]!, value)].map(({ path, message }) => `${path} ${message}`), [], `${name}: ${value.kind}`)
+      }
+    }
+    t.same(seen, ['InitConfiguration', 'ClusterConfiguration', 'JoinConfiguration', 'JoinConfiguration'])
+  })
+}
+
+t.test('the schemas tell one form from another', async (t) => {
+  const accepts = (api: KubeadmApi, extraArgs: unknown): boolean => Value.Check(kubeadmSchemas(api)['ClusterConfiguration']!, { apiVersion: `kubeadm.k8s.io/${api}`, kind: 'ClusterConfiguration', apiServer: { extraArgs } })
+  t.same([accepts('v1beta3', { a: 'b' }), accepts('v1beta4', { a: 'b' }), accepts('v1beta3', [{ name: 'a', value: 'b' }]), accepts('v1beta4', [{ name: 'a', value: 'b' }])], [true, false, false, true])
+  t.notOk(Value.Check(kubeadmSchemas('v1beta2')['InitConfiguration']!, { apiVersion: 'kubeadm.k8s.io/v1beta2', kind: 'InitConfiguration', skipPhases: [] }))
+})
+
+t.test('what cannot work is refused with the plan', async (t) => {
+  t.match(problemsOf({ version: '1.36.0', cgroupVersion: 1 }), [{ code: 'PLAN_RULE_BROKEN', path: 'components[2].with.version', message: /cgroup v2 alone/ }])
+  t.same(problemsOf({ version: '1.36.0', cgroupVersion: 1, with: { kubelet: { failCgroupV1: false } } }), [])
+  t.match(problemsOf({ version: '1.19.16' }), [{ code: 'PLAN_RULE_BROKEN', message: /older than 1\.20/ }])
+  t.match(problemsOf({ version: '1.31.4', controlPlanes: 3 }), [{ code: 'PLAN_RULE_BROKEN', path: 'components[2].with.endpoint', message: /needs an endpoint/ }])
+  t.match(problemsOf({ version: '1.31.4', controlPlanes: 2, with: { endpoint: 'k8s.example.org' } }), [{ code: 'PLAN_RULE_BROKEN', message: /1, 3, 5 or 7 nodes/ }])
+  t.match(problemsOf({ version: 'v1.31' }), [{ code: 'PLAN_BAD_PARAMETER', path: 'components[2].with.version' }])
+  t.match(problemsOf({ version: '1.31.4', with: { kubelet: { cgroupDriver: 'systemd' } } }), [{ code: 'PLAN_RULE_BROKEN', path: 'components[2].with.kubelet', message: /cgroupDriver, .* follow from the rest of the plan/ }])
+  t.match(problemsOf({ version: '1.31.4', with: { apiServer: { '--profiling': 'false' } } }), [{ code: 'PLAN_BAD_PARAMETER', path: 'components[2].with.apiServer.--profiling', message: /is no name that can stand here: it must match pattern/ }])
+  t.match(problemsOf({ version: '1.31.4', with: { endpoint: 'k8s.example.org:99x' } }), [{ code: 'PLAN_BAD_PARAMETER', path: 'components[2].with.endpoint' }])
+})
