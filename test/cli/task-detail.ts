@@ -4,7 +4,7 @@ import type { Gate, TaskDetail } from '@lichen/cli'
 /** A running task that waits for nothing and nobody. */
 export const makeDetail = (change: Partial<TaskDetail> = {}): TaskDetail => ({
   id: 't-1', kind: 'apply', project: 'default', deployment: 'shop', state: 'running', outcome: null, reason: '', counts: {}, seq: 1, createdAt: 0, updatedAt: 0,
-  engine: 'engine-1', actionCount: 3, unchanged: 0, gates: [], unknown: [], failure: null, problems: [], waitingFor: null, waiting: [], timing: { startedAt: 0, endedAt: null, durationMs: 0 },
+  engine: 'engine-1', actionCount: 3, unchanged: 0, gates: [], unknown: [], failure: null, problems: [], waitingFor: null, waiting: [], timing: { startedAt: 0, endedAt: null, durationMs: 0, criticalPath: [] },
   ...change,
 })
 

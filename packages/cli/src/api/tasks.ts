@@ -63,6 +63,15 @@ export interface UnknownAction {
 }
 
 /** A task as `GET /v1/tasks/{id}` tells it. */
+/** A link of the chain that a task's time went into. */
+export interface CriticalStep {
+  readonly id: string
+  readonly node: string | null
+  readonly beganAt: number
+  readonly endedAt: number
+  readonly waitedMs: number
+}
+
 export interface TaskDetail extends Task {
   /** The engine that drives it; null when none does. */
   readonly engine: string | null
@@ -79,7 +88,7 @@ export interface TaskDetail extends Task {
   readonly waitingFor: Waiting | null
   /** Actions that wait, the nearest to running first; at most 20. */
   readonly waiting: readonly WaitingAction[]
-  readonly timing: { readonly startedAt: number | null; readonly endedAt: number | null; readonly durationMs: number }
+  readonly timing: { readonly startedAt: number | null; readonly endedAt: number | null; readonly durationMs: number; readonly criticalPath: readonly CriticalStep[] }
 }
 
 export interface CommandResult {

@@ -55,7 +55,7 @@ function addReadCommands(program: Command, run: Run): Command {
     .command('show')
     .description('Shows a task with its actions, what each waits for and what failed.')
     .argument('<id>')
-    .option('--timing', 'order the actions by how long they took')
+    .option('--timing', 'order the actions by how long they took, and show the critical path')
     .action((id: string, options: { timing?: boolean }) => run((context) => showTask(context, id, options.timing === true)))
   addExitOnWait(
     tasks
@@ -128,13 +128,20 @@ function buildTaskLines({ terminal }: Context, task: TaskDetail, actions: readon
     return [`${action.component}/${action.name}`, action.node, describeState(result, task.kind), action.sentAt === null ? '' : formatDuration(tookMs(action, now)), action.attempt === 0 ? '' : String(action.attempt), firstLine(reason)]
   })
   lines.push(...buildTable(['ACTION', 'NODE', 'STATE', 'TOOK', 'ATTEMPT', 'REASON'], rows))
-  if (isByTime) lines.push(...buildCommandTimes(actions))
+  if (isByTime) lines.push(...buildCriticalPath(task), ...buildCommandTimes(actions))
   return lines
 }
 
 function buildGateLines(task: TaskDetail, now: number): string[] {
   const rows = task.gates.filter(isStep).map(({ id, state, since, reason, meaning }) => [id, state, formatAge(since, now), meaning, firstLine(reason)])
   return rows.length === 0 ? [] : ['', ...buildTable(['GATE', 'STATE', 'SINCE', 'STANDS FOR', 'REASON'], rows)]
+}
+
+// What the task could not have ended sooner without.
+function buildCriticalPath({ timing: { criticalPath } }: TaskDetail): string[] {
+  if (criticalPath.length === 0) return []
+  const rows = criticalPath.map(({ id, node, beganAt, endedAt, waitedMs }) => [waitedMs === 0 ? '' : formatDuration(waitedMs), node === null ? 'approved' : formatDuration(endedAt - beganAt), id.replace(/@.*/, ''), node ?? ''])
+  return ['', `critical path, ${formatDuration(criticalPath.at(-1)!.endedAt - criticalPath[0]!.beganAt + criticalPath[0]!.waitedMs)}:`, ...buildTable(['WAITED', 'TOOK', 'STEP', 'NODE'], rows)]
 }
 
 // The slowest commands over all actions: where the time of a task went.

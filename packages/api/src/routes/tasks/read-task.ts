@@ -1,5 +1,5 @@
 import type { Static } from '@sinclair/typebox'
-import { taskId, waitingFor, type TaskId, type WaitingSurroundings } from '@lichen/core'
+import { findCriticalPath, taskId, waitingFor, type TaskId, type WaitingSurroundings } from '@lichen/core'
 import type { Api } from '../../schema/type-provider.js'
 import type { Context } from '../../context.js'
 import { problemAnswers } from '../../problem/problem-document.js'
@@ -53,7 +53,7 @@ function describeTask(id: TaskId, { view, accepted, startedAt, updatedAt }: Task
     waitingFor: waitingFor(view, null, surroundings),
     waiting: view.state === 'ended' ? [] : listWaiting(view, surroundings),
     waitingCount: view.counts.pending + view.counts.sent + view.counts.waitingRetry,
-    timing: { acceptedAt: view.acceptedAt, startedAt, endedAt: view.endedAt, durationMs: Math.max(0, (view.endedAt ?? surroundings.now) - view.acceptedAt) },
+    timing: { acceptedAt: view.acceptedAt, startedAt, endedAt: view.endedAt, durationMs: Math.max(0, (view.endedAt ?? surroundings.now) - view.acceptedAt), criticalPath: findCriticalPath(view) },
   }
 }
 

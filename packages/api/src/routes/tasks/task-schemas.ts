@@ -103,6 +103,16 @@ export const TaskDetailSchema = Type.Object(
       startedAt: OrNull(Type.Integer(), 'When its first action was sent to a node, milliseconds since the epoch.'),
       endedAt: OrNull(Type.Integer(), 'When it ended, milliseconds since the epoch.'),
       durationMs: Type.Integer({ description: 'From acceptance to the end, or until now.' }),
+      criticalPath: Type.Array(
+        Type.Object({
+          id: Type.String({ description: 'An action, or a gate that a person approved.', examples: ['keystone/install@node-2'] }),
+          node: OrNull(Type.String(), 'Null of a gate.'),
+          beganAt: Time('When its first attempt was sent.'),
+          endedAt: Time('When it ended; of a gate: when it was approved.'),
+          waitedMs: Type.Integer({ description: 'How long nothing but its turn, its node or a person held it back.' }),
+        }),
+        { description: 'The chain of what ended last and what it waited for, first step first: the task could not have ended sooner without one of these taking less. Since the last retry.' },
+      ),
     }),
   },
   { $id: 'TaskDetail', description: 'A task with its progress, what it waits for and why it ended.' },
