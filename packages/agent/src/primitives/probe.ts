@@ -21,9 +21,11 @@ export const probe: Primitive<'probe'> = {
       const problem = await ask(spec, context)
       if (problem === undefined) return { isThere: true }
       if (context.mode === 'check') return { isThere: false, difference: `${describe(spec)}: ${problem}` }
-      if (tries === 1) context.log.say(`waiting for ${describe(spec)}: ${problem}`)
+      if (tries === 1 && spec.deadlineMs !== 0) context.log.say(`waiting for ${describe(spec)}: ${problem}`)
       if (context.deadline.reason || clock.elapsed() >= until) {
-        return failure('COMMAND_PROBE_DEADLINE', `${describe(spec)} did not answer as asked within ${spec.deadlineMs ?? defaultDeadlineMs} ms (${tries} tries); the last try: ${problem}`)
+        // Asked once, it is a condition, and nobody waited for it.
+        const waited = spec.deadlineMs === 0 ? ': ' : ` within ${spec.deadlineMs ?? defaultDeadlineMs} ms (${tries} tries); the last try: `
+        return failure('COMMAND_PROBE_DEADLINE', `${describe(spec)} did not answer as asked${waited}${problem}`)
       }
       await pause(Math.min(spec.intervalMs ?? defaultIntervalMs, Math.max(1, until - clock.elapsed())), context.deadline)
     }
