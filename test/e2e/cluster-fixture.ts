@@ -23,6 +23,7 @@ export interface Task {
   readonly reason: string
   readonly counts: Readonly<Record<string, number>>
   readonly failure?: { readonly code: string; readonly message: string } | null
+  readonly timing: { readonly durationMs: number; readonly criticalPath: readonly { readonly id: string; readonly beganAt: number; readonly endedAt: number; readonly waitedMs: number }[] }
 }
 
 export interface CommandResult {

@@ -44,4 +44,11 @@ t.test('a control plane of three nodes', { skip: skipReason() }, async (t) => {
     await cluster.lab.start('a')
     await eventually(t, 'and is ready again when it is back', async () => (await readNodes('b')).includes('a True'), { timeoutMs: patienceMs, intervalMs: 1_000 })
   })
+
+  await step(t, 'it can be taken away', async (t) => {
+    const removed = await cluster.submit('destroy', plan)
+    t.match(await cluster.ended(t, removed), { outcome: 'succeeded' })
+    for (const action of await cluster.actions(removed)) if (action.result?.failure) t.comment(`${action.id}: ${action.result.failure.message}`)
+    for (const node of ['a', 'b', 'c', 'w']) t.equal(await cluster.shell(node, 'ls --directory /etc/kubernetes /var/lib/etcd /var/lib/kubelet 2>/dev/null; true'), '', node)
+  })
 })

@@ -10,8 +10,12 @@ protocol=76
 self=$(hostname | tr '[:upper:]' '[:lower:]')
 declare -A parts
 
-ask() {
-  kubectl --kubeconfig "$kubeconfig" get nodes "$@"
+complaint=
+
+# Says why the cluster does not answer, once for each reason.
+complain() {
+  [ "$complaint" = "$1" ] || echo "the nodes of the cluster cannot be read: $1" >&2
+  complaint=$1
 }
 
 # What the kubelet's plugins are told. Written in one step: they read it at any time.
@@ -56,7 +60,9 @@ learn() {
   fi
   [ -n "$3" ] || return 0
   if [ "${parts[$1]-}" != "$2 $3" ]; then
-    ip route replace "$2" via "$3" protocol "$protocol" && echo "pods of $1: $2 via $3"
+    # It may have been in the cluster before, with another part.
+    forget "$1"
+    [ -n "$(ip route show "$2" via "$3" protocol "$protocol")" ] || { ip route replace "$2" via "$3" protocol "$protocol" && echo "pods of $1: $2 via $3"; }
   fi
   parts[$1]="$2 $3"
 }
@@ -70,7 +76,11 @@ forget() {
 # All nodes as they are now; routes of those that went while nobody looked are taken away.
 learn_all() {
   local list name part address route
-  list=$(ask --output 'jsonpath={range .items[*]}{.metadata.name}{"|"}{.spec.podCIDR}{"|"}{.status.addresses[?(@.type=="InternalIP")].address}{"\n"}{end}') || return 1
+  if ! list=$(kubectl --kubeconfig "$kubeconfig" get nodes --output 'jsonpath={range .items[*]}{.metadata.name}{"|"}{.spec.podCIDR}{"|"}{.status.addresses[?(@.type=="InternalIP")].address}{"\n"}{end}' 2>&1); then
+    complain "${list##*$'\n'}"
+    return 1
+  fi
+  complaint=
   parts=()
   while IFS='|' read -r name part address; do
     [ -z "$name" ] || learn "$name" "$part" "${address%% *}"
@@ -89,7 +99,7 @@ while :; do
         ADDED | MODIFIED) learn "$name" "$part" "${address%% *}" ;;
         DELETED) forget "$name" ;;
       esac
-    done < <(timeout 600 kubectl --kubeconfig "$kubeconfig" get nodes --watch --output-watch-events --output 'jsonpath={.type}{"|"}{.object.metadata.name}{"|"}{.object.spec.podCIDR}{"|"}{.object.status.addresses[?(@.type=="InternalIP")].address}{"\n"}')
+    done < <(timeout 600 kubectl --kubeconfig "$kubeconfig" get nodes --watch --output-watch-events --output 'jsonpath={.type}{"|"}{.object.metadata.name}{"|"}{.object.spec.podCIDR}{"|"}{.object.status.addresses[?(@.type=="InternalIP")].address}{"\n"}' 2>/dev/null)
   fi
   sleep 2
 done

@@ -70,8 +70,7 @@ function bind(input: ContextInput, entry: ResolvedComponent, base: EvaluationCon
   const relation = { name: binding.relation, consumer: name, inputs, nodes: described, secrets }
   provider.consumers.push({ binding, name, relation })
   const first = provider.nodes[0]!
-  const at = provider.at(first)
-  const context = at.with({ relation, outputs: { ...nameOutputs(provider.entry, first, provider.nodes), ...nameRelationOutputs(provider, binding, name) } })
+  const context = provider.at(first).with({ relation, outputs: { ...nameOutputs(provider.entry, first, provider.nodes), ...nameRelationOutputs(provider, binding, name) } })
   const outputs: Record<string, unknown> = {}
   for (const output of binding.compiled.outputs) {
     const value = evaluateOutput(output.value, context, binding)
