@@ -2,7 +2,7 @@
  * Where the time of a task went: the chain of actions and approvals that ended last, each of which the next one waited for. What is not on it could have taken longer without the task taking longer.
  */
 import type { ActionId, NodeId } from '../ids.js'
-import type { AnyVertex } from './task-index.js'
+import type { AnyVertex, Vertex } from './task-index.js'
 import type { TrackedTask } from './tracked-task.js'
 
 /** One link of the chain. Times in ms; of an action its attempts and the pauses between them are one piece. */
@@ -20,7 +20,7 @@ export interface CriticalStep {
 /** The chain, first step first. Of a task that was tried again: since then. Empty before anything has ended. */
 export function findCriticalPath(task: TrackedTask): CriticalStep[] {
   const links: Link[] = []
-  let link = latest(task.index.vertices.flatMap((vertex) => linksAt(vertex)))
+  let link = findLast(task)
   while (link !== undefined && link.endedAt >= task.runSince) {
     links.unshift(link)
     link = latest(link.vertex.before.flatMap((before) => linksThrough(before)))
@@ -29,6 +29,13 @@ export function findCriticalPath(task: TrackedTask): CriticalStep[] {
     const free = links[index - 1]?.endedAt ?? task.runSince
     return { id: vertex.kind === 'gate' ? vertex.gate.id : vertex.action.id, node: vertex.kind === 'gate' ? null : vertex.action.node, beganAt, endedAt, waitedMs: Math.max(0, beganAt - free) }
   })
+}
+
+/** What ended last. Made for tasks of any size each time that one is looked at, so nothing is made for each action. */
+function findLast({ index }: TrackedTask): Link | undefined {
+  let last: Vertex | undefined
+  for (const vertex of index.vertices) if (vertex.view.begunAt !== null && vertex.view.endedAt !== null && vertex.view.endedAt > (last?.view.endedAt ?? 0)) last = vertex
+  return last && linksAt(last)[0]
 }
 
 interface Link {
