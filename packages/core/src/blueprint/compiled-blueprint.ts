@@ -39,11 +39,20 @@ export interface CompiledRequirement {
   readonly with: CompiledValue
 }
 
+/** What kind of value an output is. */
+export type OutputType = 'string' | 'integer' | 'boolean' | 'list'
+
+export interface CompiledOutput {
+  readonly name: string
+  readonly type: OutputType
+  readonly value: CompiledExpression
+}
+
 export interface CompiledProvision {
   readonly interface: string
   readonly validateInputs: ValueValidator
   readonly secrets: readonly SecretRequirement[]
-  readonly outputs: readonly { readonly name: string; readonly type: 'string' | 'integer' | 'boolean' | 'list'; readonly value: CompiledExpression }[]
+  readonly outputs: readonly CompiledOutput[]
   readonly action: string | undefined
   readonly removeAction: string | undefined
 }
@@ -55,6 +64,8 @@ export interface CompiledBlueprint {
   readonly secrets: readonly SecretRequirement[]
   readonly requires: ReadonlyMap<string, CompiledRequirement>
   readonly provides: ReadonlyMap<string, CompiledProvision>
+  /** What people get of it. */
+  readonly outputs: readonly CompiledOutput[]
   /** In file order. */
   readonly actions: readonly CompiledAction[]
 }
