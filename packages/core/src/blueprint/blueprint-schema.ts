@@ -46,6 +46,8 @@ export const BlueprintActionSchema = Type.Object(
     limitS: Type.Optional(Type.Integer({ minimum: 1, maximum: 604_800, description: 'Limit of the action from its first attempt on, further attempts and the pauses between them included. Default: none.' })),
     /** A check that holds while only a part of the nodes is done: it is made after each wave, too, and the next wave waits for it. */
     gate: Type.Optional(Type.Boolean()),
+    /** On how many nodes (or, per relation, for how many consumers) it runs at once, whatever the rollout allows. Default: as the rollout says. */
+    maxParallel: Type.Optional(Type.Integer({ minimum: 1, maximum: 10_000 })),
     retry: Type.Optional(
       Type.Object({ attempts: Type.Integer({ minimum: 1, maximum: 100 }), backoffS: Type.Optional(Type.Number({ minimum: 0, maximum: 3600 })) }, strict),
     ),

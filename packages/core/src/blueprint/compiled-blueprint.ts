@@ -29,6 +29,8 @@ export interface CompiledAction {
   readonly limitMs: number | null
   /** A check that is made after each wave, too. */
   readonly isGate: boolean
+  /** How many of it in a component may be begun and not ended at once; null: as the rollout says. */
+  readonly maxParallel: number | null
   readonly retry: { readonly attempts: number; readonly backoffMs: number }
   readonly commands: readonly CompiledCommand[]
 }

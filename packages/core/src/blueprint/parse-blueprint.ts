@@ -86,6 +86,7 @@ class BlueprintCompiler {
       timeoutMs: action.timeoutS === undefined ? null : action.timeoutS * 1000,
       limitMs: action.limitS === undefined ? null : action.limitS * 1000,
       isGate: action.gate ?? false,
+      maxParallel: action.maxParallel ?? null,
       retry: { attempts: retry.attempts, backoffMs: (retry.backoffS ?? defaultRetry.backoffS) * 1000 },
       commands: action.commands.flatMap((command, index) => this.#command(command, `${path}.commands[${index}]`)),
     }

@@ -157,6 +157,7 @@ export class ActionPlanner {
       timeoutMs: action.timeoutMs ?? commands.reduce((sum, command) => sum + command.timeoutMs, betweenCommandsMs),
       limitMs: action.limitMs,
       retry: mode === 'check' ? { attempts: 1, backoffMs: 0 } : action.retry,
+      ...(mode === 'do' && action.maxParallel !== null && { maxParallel: action.maxParallel }),
       key: content.key,
       unchanged: null,
       verifies: [],

@@ -23,6 +23,7 @@ export const graphFields = {
       timeoutMs: Type.Integer({ description: 'Limit of one attempt.' }),
       limitMs: Limit('Limit of all attempts together, from the first on; null: none.'),
       retry: Type.Object({ attempts: Type.Integer(), backoffMs: Type.Number() }),
+      maxParallel: Type.Optional(Type.Integer({ description: 'How many of the same action of its component may be begun and not ended at once.' })),
       key: Type.String({ description: 'Content key: the same key, the same effect on the same node.' }),
       unchanged: Type.Union(
         [
