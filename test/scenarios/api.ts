@@ -22,6 +22,8 @@ export interface TaskBody {
 
 export interface ScenarioApi {
   submit(plan: object): Promise<string>
+  /** Runs an operation on a deployment of the default project. */
+  operate(deployment: string, body: object): Promise<string>
   read(task: string): Promise<TaskBody>
   /** Asks something of the task that must be accepted: `pause`, `approve`, … */
   ask(task: string, verb: string, body?: object): Promise<TaskBody>
@@ -53,6 +55,7 @@ export async function openApi(t: Test, { store, broker }: System, catalog: Catal
   return {
     read,
     submit: async (plan) => (await wanted('POST', '/tasks', { kind: 'apply', plan })).id,
+    operate: async (deployment, body) => (await wanted('POST', `/deployments/default/${deployment}/operations`, body)).id,
     ask: (task, verb, body = {}) => wanted('POST', `/tasks/${task}/${verb}`, body),
     async refused(task, verb, body, code) {
       const answer = (await call('POST', `/tasks/${task}/${verb}`, body)).json() as { code: string; detail: string }

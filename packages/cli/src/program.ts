@@ -5,6 +5,7 @@ import { addEngineCommand } from './commands/engines.js'
 import { addJoinTokenCommand } from './commands/join-token.js'
 import { addLogCommand } from './commands/logs.js'
 import { addNodeCommands } from './commands/nodes.js'
+import { addOperationCommands } from './commands/operations.js'
 import { addPreviewCommands } from './commands/preview.js'
 import { addProgramCommands, runLab } from './commands/programs.js'
 import { addPlanCommands } from './commands/run-plan.js'
@@ -73,6 +74,7 @@ async function runCommand(input: CliInput): Promise<ExitCode> {
   addProgramCommands(program, run)
   addPlanCommands(program, run)
   addPreviewCommands(program, run)
+  addOperationCommands(program, run)
   addTaskCommands(program, run)
   addLogCommand(program, run)
   addNodeCommands(program, run)

@@ -10,6 +10,8 @@ import { registerListJoinTokens } from './join-tokens/list-join-tokens.js'
 import { registerChangeNode } from './nodes/change-node.js'
 import { registerReadNodes } from './nodes/list-nodes.js'
 import { registerHealth } from './operations/health.js'
+import { registerRunOperation } from './deployments/run-operation.js'
+import { registerListOperations } from './deployments/list-operations.js'
 import { registerIndexPage } from './operations/index-page.js'
 import { registerCheckPlan } from './plans/check-plan.js'
 import { registerCreatePreview } from './previews/create-preview.js'
@@ -29,6 +31,7 @@ import { registerSubmitTask } from './tasks/submit-task.js'
 const operations = [
   registerCheckPlan, registerCreatePreview,
   registerSubmitTask, registerListTasks, registerReadTask, registerListActions, registerReadEvents, registerReadLog,
+  registerRunOperation, registerListOperations,
   registerPauseTask, registerApproveGate, registerSettleAction, registerCancelTask, registerRetryTask, registerReadDocuments,
   registerReadNodes, registerChangeNode, registerCreateJoinToken, registerListJoinTokens, registerListEngines,
   registerReadBlueprints, registerDeadLetters,

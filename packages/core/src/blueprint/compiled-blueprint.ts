@@ -18,7 +18,9 @@ export interface CompiledCommand {
 
 export interface CompiledAction {
   readonly name: string
-  readonly phase: 'apply' | 'check' | 'remove'
+  readonly phase: 'apply' | 'check' | 'remove' | 'operation'
+  /** The operation that it belongs to; null outside of phase `operation`. */
+  readonly operation: string | null
   readonly on: 'each' | 'first' | 'relation'
   /** Actions of the same phase before it. */
   readonly after: readonly string[]
@@ -50,6 +52,12 @@ export interface CompiledProvision {
   readonly removeAction: string | undefined
 }
 
+export interface CompiledOperation {
+  readonly validateParameters: ValueValidator
+  /** Where the plan has none; undefined: all nodes at once. */
+  readonly waves: readonly { readonly nodes?: number | string; readonly approve?: boolean }[] | undefined
+}
+
 export interface CompiledBlueprint {
   readonly validateParameters: ValueValidator
   readonly rules: readonly { readonly expression: CompiledExpression; readonly message: string; readonly path: string }[]
@@ -57,6 +65,7 @@ export interface CompiledBlueprint {
   readonly secrets: readonly SecretRequirement[]
   readonly requires: ReadonlyMap<string, CompiledRequirement>
   readonly provides: ReadonlyMap<string, CompiledProvision>
+  readonly operations: ReadonlyMap<string, CompiledOperation>
   /** In file order. */
   readonly actions: readonly CompiledAction[]
 }

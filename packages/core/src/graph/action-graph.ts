@@ -6,8 +6,8 @@ import type { ActionId, NodeId, TaskId } from '../ids.js'
 import type { Command } from '../command/command-schema.js'
 import type { SecretRequirement } from '../secret/reference.js'
 
-/** What a task does with a plan. */
-export type TaskKind = 'apply' | 'check' | 'destroy'
+/** What a task does with a plan. `operation`: what its blueprints declare for later, such as a restart in waves. */
+export type TaskKind = 'apply' | 'check' | 'destroy' | 'operation'
 
 /** `do`: check, do, verify. `check`: the check alone, with a diff of what would change. */
 export type ActionMode = 'do' | 'check'

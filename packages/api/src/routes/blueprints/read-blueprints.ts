@@ -30,6 +30,7 @@ const VersionSchema = Type.Object({
     { description: 'What other components can use.' },
   ),
   secrets: Type.Array(Type.String(), { description: 'Secrets that are generated for each component.' }),
+  operations: Type.Record(Type.String(), Type.Object({ summary: Type.String(), parameters: JsonSchemaAnswer }), { description: 'What can be done with it once it is there: see POST /v1/deployments/{project}/{deployment}/operations.' }),
   actions: Type.Array(Type.String()),
 })
 
@@ -86,6 +87,7 @@ function describeVersion({ document, digest }: Blueprint): Static<typeof Version
       outputs: mapValues(provided.outputs, (output) => ({ type: output.type, ...(output.description === undefined ? {} : { description: output.description }) })),
     })),
     secrets: Object.keys(document.secrets ?? {}),
+    operations: mapValues(document.operations, ({ summary, parameters }) => ({ summary, parameters: parameters ?? {} })),
     actions: Object.keys(document.actions),
   }
 }
