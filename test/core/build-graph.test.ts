@@ -215,3 +215,16 @@ t.test('the graph of a small plan is, byte for byte, what it was', async (t) => 
   if (process.env['LICHEN_WRITE_GOLDEN']) writeFileSync(golden, text)
   t.equal(text, readFileSync(golden, 'utf8'))
 })
+
+t.test('the graph says how many of an action may be begun at once; a check task, which only looks, has no such limit', async (t) => {
+  const catalog = makeCatalog([makeBlueprint('rolling', `
+actions:
+  upgrade: {maxParallel: 2, commands: [{name: n, note: {text: n}}]}
+  remove: {maxParallel: 1, commands: [{name: n, note: {text: n}}]}`)])
+  const plan = makePlan((draft) => draft['components'].push({ name: 'r', blueprint: 'rolling', on: 'web' }))
+  const limitsOf = (kind: 'apply' | 'check' | 'destroy') => build({ catalog, plan, kind }).actions.filter(({ component }) => component === 'r').map(({ maxParallel }) => maxParallel)
+  t.strictSame(limitsOf('apply'), [2, 2])
+  t.strictSame(limitsOf('check'), [undefined, undefined])
+  t.strictSame(limitsOf('destroy'), [1, 1])
+  t.notOk(Object.hasOwn(build().actions[0]!, 'maxParallel'), 'and nothing is added to what has none')
+})

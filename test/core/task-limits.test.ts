@@ -1,6 +1,6 @@
 import { actionId, type ActionView, expiryOf, nextWakeup } from '@lichen/core'
 import t from 'tap'
-import { allReady, makeAction, makeGate, makeGraph, makeLimits, startTask, stateOf, worldWhere, type DrivenTask } from './task-fixture.js'
+import { allReady, makeAction, makeGate, makeGraph, makeLimits, makeResult, startTask, stateOf, worldWhere, type DrivenTask } from './task-fixture.js'
 
 const viewOf = (task: DrivenTask, id: string): ActionView => task.view.actions.get(actionId(id)) as ActionView
 const wakeup = (task: DrivenTask, world = allReady) => nextWakeup(task.view, world, task.now, makeLimits())
@@ -159,4 +159,49 @@ t.test('a later retry wakes the engine although an earlier one waits for its nod
   task.settle(world)
   task.now = 5_000
   t.equal(wakeup(task, world), 10_000)
+})
+
+t.test('of an action with maxParallel only so many are begun and not ended, in the pauses before retries and while an outcome is unknown too', async (t) => {
+  const makeUpgrade = (node: string) => makeAction(`w/upgrade@${node}`, [], { component: 'w', name: 'upgrade', maxParallel: 1, retry: { attempts: 2, backoffMs: 10_000 } })
+  const task = startTask(makeGraph([makeUpgrade('n1'), makeUpgrade('n2'), makeUpgrade('n3'), makeAction('w/other@n2')], { maxFailures: 5 }))
+  const sent = () => task.settle().flatMap((effect) => (effect.type === 'send' ? [effect.action.id] : []))
+  t.strictSame(sent(), ['w/upgrade@n1', 'w/other@n2'], 'it holds back nothing else')
+  task.end('w/upgrade@n1', 'failed')
+  t.strictSame(sent(), [], 'n1 is in the middle of it')
+  task.now = 11_000
+  t.strictSame(sent(), ['w/upgrade@n1'])
+  task.end('w/upgrade@n1', 'failed')
+  t.strictSame(sent(), ['w/upgrade@n2'], 'its last attempt gives the place away')
+  task.end('w/upgrade@n2', 'unknown')
+  t.strictSame(sent(), [])
+  task.record({ type: 'actionSettled', action: actionId('w/upgrade@n2'), attempt: 1, as: 'succeeded', by: 'ann', reason: '' })
+  t.strictSame(sent(), ['w/upgrade@n3'])
+})
+
+t.test('an action that never was sent has no place: its node was out of reach', async (t) => {
+  const makeUpgrade = (node: string) => makeAction(`w/upgrade@${node}`, [], { component: 'w', name: 'upgrade', maxParallel: 1, retry: { attempts: 2, backoffMs: 10_000 } })
+  const task = startTask(makeGraph([makeUpgrade('n1'), makeUpgrade('n2')], { maxFailures: 5 }))
+  task.record({ type: 'actionEnded', action: actionId('w/upgrade@n1'), attempt: 1, result: makeResult('failed') })
+  t.match(task.settle(), [{ type: 'send', action: { id: 'w/upgrade@n2' } }])
+  task.now = 20_000
+  t.strictSame(task.settle(), [], 'its retry is due, and waits for the place')
+  task.end('w/upgrade@n2', 'succeeded')
+  t.match(task.settle(), [{ type: 'send', action: { id: 'w/upgrade@n1' } }])
+})
+
+t.test('a retry with new parameters takes the new maxParallel', async (t) => {
+  const makeUpgrades = (extra: object, key: string) => ['n1', 'n2', 'n3'].map((node) => makeAction(`w/upgrade@${node}`, [], { component: 'w', name: 'upgrade', key: `${key} ${node}`, ...extra }))
+  const task = startTask(makeGraph(makeUpgrades({}, 'a'), { maxFailures: 5 }))
+  t.equal(task.settle().length, 3)
+  for (const node of ['n1', 'n2', 'n3']) task.end(`w/upgrade@${node}`, 'failed')
+  task.settle()
+  for (const [most, expected] of [[2, 2], [undefined, 3], [1, 1]] as const) {
+    task.graph = { ...makeGraph(makeUpgrades(most === undefined ? {} : { maxParallel: most }, String(most)), { maxFailures: 5 }), digest: `of ${most}` }
+    task.record({ type: 'retryRequested', by: 'ann', graphDigest: task.graph.digest })
+    const sent = task.settle().flatMap((effect) => (effect.type === 'send' ? [effect.action] : []))
+    t.equal(sent.length, expected)
+    task.record({ type: 'cancelRequested', by: 'ann', reason: '' })
+    for (const { id } of sent) task.end(id, 'cancelled')
+    task.settle()
+  }
 })

@@ -9,6 +9,12 @@ type Random = () => number
 const pickFrom = <T>(random: Random, list: readonly T[]): T => list[Math.floor(random() * list.length)] as T
 const below = (random: Random, limit: number): number => Math.floor(random() * limit)
 
+/** Some actions are one in their blueprint, of which only so many may be begun at once: one of `one`, two of `two`. */
+function findCohort(random: Random, index: number): Partial<Action> {
+  const most = [1, 2][below(random, 5)]
+  return most === undefined ? {} : { component: 'cohort', name: `${most === 1 ? 'one' : 'two'}${random() < 0.3 ? `:c${index}.r` : ''}`, maxParallel: most }
+}
+
 /** A graph in which anything may come after anything that stands before it: actions, gates, verifying actions. */
 function makeRandomGraph(random: Random, nodes: readonly string[]) {
   const isGated = random() < 0.7
@@ -32,6 +38,7 @@ function makeRandomGraph(random: Random, nodes: readonly string[]) {
     actions.push(makeAction(id, check === null ? after : [...after, check], {
       group: pickFrom(random, groups), mode: random() < 0.1 ? 'check' : 'do', limitMs: random() < 0.2 ? 1 + below(random, 20_000) : null,
       retry: { attempts: 1 + below(random, 3), backoffMs: below(random, 5_000) },
+      ...findCohort(random, index),
       unchanged: isUnchanged ? { since: taskId('t-1'), outputs: {}, check: check === null ? null : actionId(check) } : null,
     }))
     ids.push(id)
@@ -45,6 +52,14 @@ function makeRandomGraph(random: Random, nodes: readonly string[]) {
   return makeGraph(actions, rollout, { gates, limits })
 }
 
+/** Whether the newest run has sent the action and not settled it: by its state, not by the index. A question that a run leaves open ends with it, and nobody is asked whether a look had its effect. */
+function isInTheMiddle({ view }: DrivenTask, { id, mode }: Action): boolean {
+  const { state, begunAt, sentAt } = view.actions.get(id)!
+  if (state === 'sent') return true
+  if (begunAt === null || sentAt === null || sentAt < view.runSince || view.state === 'ended' || view.state === 'cancelling') return false
+  return state === 'waitingRetry' || (state === 'unknown' && mode === 'do')
+}
+
 /** What has to hold in every state. */
 function findProblems(task: DrivenTask, limits: ReturnType<typeof makeLimits>): string[] {
   const problems: string[] = []
@@ -54,8 +69,11 @@ function findProblems(task: DrivenTask, limits: ReturnType<typeof makeLimits>): 
   const busy = new Set<string>()
   const perNode = new Map<string, number>()
   const perGroup = new Map<string, Set<string>>()
+  const perCohort = new Map<string, number>()
   for (const { action, view: { state } } of view.index.vertices) {
     states.set(state, (states.get(state) ?? 0) + 1)
+    const name = action.name.split(':')[0]!
+    if (action.maxParallel !== undefined && isInTheMiddle(task, action)) perCohort.set(name, (perCohort.get(name) ?? 0) + 1)
     if (state !== 'sent') continue
     busy.add(action.node)
     perNode.set(action.node, (perNode.get(action.node) ?? 0) + 1)
@@ -64,6 +82,7 @@ function findProblems(task: DrivenTask, limits: ReturnType<typeof makeLimits>): 
   if (busy.size > rollout.maxParallelNodes) problems.push(`${busy.size} nodes were busy`)
   for (const [node, count] of perNode) if (count > limits.actionsPerNode) problems.push(`${node} had ${count} live actions`)
   for (const [group, nodes] of perGroup) if (nodes.size > (rollout.groups[group]?.maxParallelNodes ?? Number.POSITIVE_INFINITY)) problems.push(`group ${group} had ${nodes.size} busy nodes`)
+  for (const [name, count] of perCohort) if (count > (name === 'one' ? 1 : 2)) problems.push(`${count} of cohort ${name} were begun and not ended`)
   for (const [state, count] of Object.entries(view.counts)) if (count !== (states.get(state) ?? 0)) problems.push(`${state} is counted as ${count}, and there are ${states.get(state) ?? 0}`)
   if (view.unchanged !== [...view.actions.values()].filter(({ isUnchanged }) => isUnchanged).length) problems.push('unchanged is miscounted')
   for (const { gate, view: { state, approvedBy } } of view.index.gates.values()) if (state === 'open' && gate.approve && approvedBy === null) problems.push(`${gate.id} is open and nobody approved it`)

@@ -153,3 +153,13 @@ t.test('a task whose turn it is not says behind which other one it waits, and so
   task.record({ type: 'cancelRequested', by: 'admin', reason: 'no' })
   t.match(wait(null), { owner: 'engine' }, 'one that is being cancelled waits for nobody')
 })
+
+t.test('who waits for its turn of an action with maxParallel is told which node has it', async (t) => {
+  const makeUpgrade = (node: string) => makeAction(`workers/upgrade@${node}`, [], { component: 'workers', name: 'upgrade', maxParallel: 1 })
+  const task = startTask(makeGraph([makeUpgrade('n1'), makeUpgrade('n2')]))
+  task.settle()
+  t.match(waits(task, 'workers/upgrade@n2'), { reason: 'waits for its turn: upgrade of workers runs on 1 node at a time (now: n1)', owner: 'node n1' })
+  task.end('workers/upgrade@n1', 'unknown')
+  task.settle()
+  t.match(waits(task, 'workers/upgrade@n2'), { reason: 'waits for its turn: upgrade of workers runs on 1 node at a time (now: n1 with an unknown outcome)', owner: 'operator' })
+})

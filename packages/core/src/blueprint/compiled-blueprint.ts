@@ -18,7 +18,9 @@ export interface CompiledCommand {
 
 export interface CompiledAction {
   readonly name: string
-  readonly phase: 'apply' | 'check' | 'remove'
+  readonly phase: 'apply' | 'check' | 'remove' | 'operation'
+  /** The operation that it belongs to; null outside of phase `operation`. */
+  readonly operation: string | null
   readonly on: 'each' | 'first' | 'relation'
   /** Actions of the same phase before it. */
   readonly after: readonly string[]
@@ -29,6 +31,8 @@ export interface CompiledAction {
   readonly limitMs: number | null
   /** A check that is made after each wave, too. */
   readonly isGate: boolean
+  /** How many of it in a component may be begun and not ended at once; null: as the rollout says. */
+  readonly maxParallel: number | null
   readonly retry: { readonly attempts: number; readonly backoffMs: number }
   readonly commands: readonly CompiledCommand[]
 }
@@ -57,6 +61,12 @@ export interface CompiledProvision {
   readonly removeAction: string | undefined
 }
 
+export interface CompiledOperation {
+  readonly validateParameters: ValueValidator
+  /** Where the plan has none; undefined: all nodes at once. */
+  readonly waves: readonly { readonly nodes?: number | string; readonly approve?: boolean }[] | undefined
+}
+
 export interface CompiledBlueprint {
   readonly validateParameters: ValueValidator
   readonly rules: readonly { readonly expression: CompiledExpression; readonly message: string; readonly path: string }[]
@@ -66,6 +76,7 @@ export interface CompiledBlueprint {
   readonly provides: ReadonlyMap<string, CompiledProvision>
   /** What people get of it. */
   readonly outputs: readonly CompiledOutput[]
+  readonly operations: ReadonlyMap<string, CompiledOperation>
   /** In file order. */
   readonly actions: readonly CompiledAction[]
 }

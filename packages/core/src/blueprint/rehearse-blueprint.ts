@@ -8,7 +8,7 @@
 import type { ErrorCode, Problem } from '../errors.js'
 import type { ActionGraph } from '../graph/action-graph.js'
 import { buildGraph } from '../graph/build-graph.js'
-import { nodeId } from '../ids.js'
+import { nodeId, taskId } from '../ids.js'
 import type { NodeRecord } from '../node/node.js'
 import type { Plan } from '../plan/plan-schema.js'
 import { findReferences } from '../secret/reference.js'
@@ -98,7 +98,7 @@ function rehearse({ blueprints, components, ours }: Cast): Problem[] {
     const nodes = components.map((component, index) => ({ name: component.name, count: groupSizes[sizes[index]!]! }))
     const plan: Plan = { apiVersion: 'lichen.dev/v1', kind: 'DeploymentPlan', metadata: { name: 'rehearsal' }, nodes, components: [...components] }
     const fleet = makeFleet(blueprints)
-    const results = (['apply', 'destroy'] as const).map((kind) => buildGraph({ plan, catalog, nodes: fleet, kind }))
+    const results = [...(['apply', 'destroy'] as const).map((kind) => buildGraph({ plan, catalog, nodes: fleet, kind })), ...rehearseOperations(blueprints[0]!, { plan, catalog, nodes: fleet })]
     const problems = results.flatMap((result) => (result.ok ? [] : result.problems))
     const stubborn = components.findIndex((_, index) => problems.some((problem) => problem.code === 'PLAN_RULE_BROKEN' && belongsTo(problem, index)))
     if (stubborn === -1) return [...problems.filter((problem) => ours.some((index) => belongsTo(problem, index))).flatMap(translate), ...results.flatMap((result) => (result.ok ? [...findEarlyOutputs(result.value), ...findWrongOutputs(result.value, blueprints[0]!)] : []))]
@@ -107,6 +107,13 @@ function rehearse({ blueprints, components, ours }: Cast): Problem[] {
     if (sizes[stubborn]! >= groupSizes.length) return []
   }
 }
+
+/** Each operation with sample parameters; one whose parameters cannot be guessed is not rehearsed. */
+const rehearseOperations = ({ document: { operations } }: Blueprint, input: Pick<Parameters<typeof buildGraph>[0], 'plan' | 'catalog' | 'nodes'>) =>
+  Object.entries(operations ?? {}).flatMap(([name, { parameters }]) => {
+    const sample = sampleProperties(parameters, false)
+    return sample === undefined ? [] : [buildGraph({ ...input, kind: 'operation', operation: { name, base: taskId('t-rehearsal'), components: [star], nodes: null, parameters: sample } })]
+  })
 
 const belongsTo = (problem: Problem, index: number): boolean => problem.path === `components[${index}]` || problem.path.startsWith(`components[${index}].`)
 
@@ -142,7 +149,8 @@ function findEarlyOutputs(graph: ActionGraph): Problem[] {
   }
   return graph.actions.filter((action) => action.component === star).flatMap((action) =>
     action.commands.flatMap((command, index) => {
-      const early = findReferences(JSON.stringify(command)).find((reference) => reference.kind === 'output' && !findAncestors(action.id).has(reference.action))
+      // What an operation does not run itself was printed at the last apply.
+      const early = findReferences(JSON.stringify(command)).find((reference) => reference.kind === 'output' && (graph.kind !== 'operation' || befores.has(reference.action)) && !findAncestors(action.id).has(reference.action))
       if (early?.kind !== 'output') return []
       return [{ code: 'BLUEPRINT_REFERENCE' as const, path: `actions.${action.name.split(':')[0]}.commands[${index}]`, message: `uses output "${early.name}" of ${early.action.replace(`${star}/`, '').replace(/@.*/, '')}, which need not have ended before it` }]
     }),

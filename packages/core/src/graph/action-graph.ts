@@ -7,8 +7,8 @@ import type { OutputType } from '../blueprint/compiled-blueprint.js'
 import type { Command } from '../command/command-schema.js'
 import type { SecretRequirement } from '../secret/reference.js'
 
-/** What a task does with a plan. */
-export type TaskKind = 'apply' | 'check' | 'destroy'
+/** What a task does with a plan. `operation`: what its blueprints declare for later, such as a restart in waves. */
+export type TaskKind = 'apply' | 'check' | 'destroy' | 'operation'
 
 /** `do`: check, do, verify. `check`: the check alone, with a diff of what would change. */
 export type ActionMode = 'do' | 'check'
@@ -31,6 +31,8 @@ export interface Action {
   /** Limit of the action from its first attempt on, pauses included; null for none beyond its attempts. */
   readonly limitMs: number | null
   readonly retry: { readonly attempts: number; readonly backoffMs: number }
+  /** How many of the same action of its component (of a per-relation one: whomever they serve) may be begun and not ended at once; without it, as the rollout allows. */
+  readonly maxParallel?: number
   /** Content key: SHA-256, lower-case hex, over the commands (references unresolved), the mode and the registration of the node. The same key, the same effect. */
   readonly key: string
   /** Where the key is the one that this action last succeeded with: it is not sent unless what it stands on has moved. Null: it runs. */

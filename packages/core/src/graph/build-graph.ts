@@ -11,6 +11,7 @@ import type { Parsed } from '../parsed.js'
 import { examinePlan } from '../plan/check-plan.js'
 import type { Placement } from '../plan/choose-nodes.js'
 import { describeNode } from '../plan/describe-node.js'
+import { resolveOperation, type OperationRequest } from '../plan/operation-request.js'
 import type { Plan } from '../plan/plan-schema.js'
 import type { ResolvedComponent } from '../plan/resolve-components.js'
 import { limitProblems } from '../plan/shape-problems.js'
@@ -34,12 +35,16 @@ export interface GraphInput {
   readonly kind: TaskKind
   /** What is known to be applied of the deployment. Counts for an apply only; undefined: nothing is known, everything runs. */
   readonly applied?: Applied | undefined
+  /** Of the kind `operation`: which one, and on what. */
+  readonly operation?: OperationRequest | undefined
 }
 
 /** The graph, or every problem (the first hundred and their number). */
-export function buildGraph({ plan, catalog, nodes, placement: previous, kind, applied }: GraphInput): Parsed<ActionGraph> {
+export function buildGraph({ plan, catalog, nodes, placement: previous, kind, applied, operation }: GraphInput): Parsed<ActionGraph> {
   const { components, placement, problems } = examinePlan(plan, catalog, { nodes, placement: previous, kind })
   if (problems.length > 0) return { ok: false, problems: limitProblems(problems) }
+  const resolved = operation && resolveOperation(operation, components, placement)
+  if (resolved !== undefined && resolved.problems.length > 0) return { ok: false, problems: limitProblems(resolved.problems) }
   const collected: Problem[] = []
   const secrets = new Map<string, SecretRequirement>()
   const deployment = { name: plan.metadata.name, project: plan.metadata.project ?? 'default' }
@@ -57,10 +62,14 @@ export function buildGraph({ plan, catalog, nodes, placement: previous, kind, ap
   }
   const groups = new Map(plan.nodes.map((group) => [group.name, group]))
   const records = new Map(nodes.map((node) => [node.id, node]))
-  const wavesOf = (group: string) => divideIntoWaves(plan, groups.get(group), placement[group]!, (node) => records.get(node)!.labels)
+  const wavesOf = ({ entry: { component, blueprint }, nodes: own }: ComponentContext) => {
+    const part = resolved?.parts.get(component.name)
+    const taking = part === undefined ? own : own.filter((node) => part.nodes.has(node))
+    return divideIntoWaves(plan, groups.get(component.on), taking, (node) => records.get(node)!.labels, operation && blueprint.compiled.operations.get(operation.name)?.waves)
+  }
   const earlier = new Map(kind === 'apply' && previous !== undefined ? Object.entries(previous).map(([group, chosen]) => [group, new Set(chosen)]) : [])
   const isAddition = (group: string, node: NodeId) => earlier.get(group)?.has(node) === false
-  const planned = new ActionPlanner({ kind, contexts, wavesOf, isAddition, joinedAtOf: (node) => records.get(node)!.joinedAt, problems: collected }).plan()
+  const planned = new ActionPlanner({ kind, contexts, wavesOf, operation: operation && { name: operation.name, parts: resolved!.parts }, isAddition, joinedAtOf: (node) => records.get(node)!.joinedAt, problems: collected }).plan()
   const outputs = kind === 'apply' ? buildOutputs(contexts.values(), planned.actions, collected) : []
   if (collected.length > 0) return { ok: false, problems: limitProblems(collected) }
   const graph = {

@@ -6,7 +6,7 @@ import { admit } from './admission.js'
 import { countSettled, openIfSettled } from './gate-transitions.js'
 import { OrderedHeap } from './ordered-heap.js'
 import { farther, reachAt } from './reach.js'
-import { type ActionDraft, type AnyVertex, type GateVertex, type Group, isDone, isVerifying, type Lane, moveTo, type Queue, type Reach, type TaskIndex, type Turn, type Vertex } from './task-index.js'
+import { type ActionDraft, type AnyVertex, type Cohort, type GateVertex, type Group, isDone, isVerifying, type Lane, moveTo, type Queue, type Reach, type TaskIndex, type Turn, type Vertex } from './task-index.js'
 
 const byPosition = (left: Vertex, right: Vertex): boolean => left.position < right.position
 const byTime = (timeOf: (vertex: Vertex) => number) => (left: Vertex, right: Vertex): boolean => {
@@ -56,6 +56,7 @@ export function buildIndex(graph: ActionGraph, at: number): TaskIndex {
   parts.order.push(...sortVertices(parts))
   const index = assembleIndex(parts)
   takeLimits(index, graph)
+  findCohorts(index)
   findSlices(index)
   resetIndex(index, at)
   return index
@@ -69,7 +70,7 @@ function addAction(parts: Parts, action: Action, at: number): void {
   parts.groups.set(action.group, group)
   const turn = { vertex: undefined as Vertex | undefined, slot: -1 }
   const vertex: Vertex = {
-    kind: 'action', action, position: parts.vertices.length, view: buildActionDraft(action), queue: findQueue(lane, group), lane, group, before: [], dependents: [],
+    kind: 'action', action, position: parts.vertices.length, view: buildActionDraft(action), queue: findQueue(lane, group, null), lane, group, before: [], dependents: [],
     turn: turn as Turn, slice: null, blockers: 0, cause: null, readySince: at, hasChanged: false, reach: 'none', heap: null, slot: -1,
   }
   turn.vertex = vertex
@@ -78,9 +79,9 @@ function addAction(parts: Parts, action: Action, at: number): void {
   parts.byId.set(action.id, vertex)
 }
 
-function findQueue(lane: Lane, group: Group): Queue {
-  let queue = lane.queues.find((known) => known.group === group)
-  if (queue === undefined) lane.queues.push((queue = { lane, group, ready: new OrderedHeap(byPosition) }))
+function findQueue(lane: Lane, group: Group, cohort: Cohort | null): Queue {
+  let queue = lane.queues.find((known) => known.group === group && known.cohort === cohort)
+  if (queue === undefined) lane.queues.push((queue = { lane, group, cohort, ready: new OrderedHeap(byPosition) }))
   return queue
 }
 
@@ -131,6 +132,23 @@ function takeLimits(index: TaskIndex, { rollout }: ActionGraph): void {
   }
 }
 
+/** Gives actions of which only so many may be begun at once queues of their own. */
+function findCohorts(index: TaskIndex): void {
+  const cohorts = new Map<string, Cohort>()
+  for (const vertex of index.vertices) {
+    const { action, lane, group, queue } = vertex
+    if (action.maxParallel === undefined) {
+      if (queue.cohort !== null) vertex.queue = findQueue(lane, group, null)
+      continue
+    }
+    const name = action.name.split(':')[0] as string
+    const key = `${action.component}/${name}`
+    const cohort = cohorts.get(key) ?? { component: action.component, name, most: action.maxParallel, begun: new Set() }
+    cohorts.set(key, cohort)
+    vertex.queue = findQueue(lane, group, cohort)
+  }
+}
+
 function findSlices(index: TaskIndex): void {
   for (const vertex of index.vertices) vertex.slice = null
   for (const by of index.vertices) {
@@ -148,6 +166,7 @@ export function adoptGraph(index: TaskIndex, graph: ActionGraph): void {
   graph.actions.forEach((action, position) => ((index.vertices[position] as Vertex).action = action))
   for (const gate of graph.gates) (index.gates.get(gate.id) as GateVertex).gate = gate
   takeLimits(index, graph)
+  findCohorts(index)
   findSlices(index)
 }
 
@@ -168,7 +187,10 @@ function clearIndex(index: TaskIndex): void {
   for (const heap of [index.candidates, index.doomed, index.deadlines, index.retries, index.unsettled, index.unknown]) heap.clear()
   index.turns.clear()
   for (const lane of index.lanes.values()) {
-    for (const { ready } of lane.queues) ready.clear()
+    for (const { ready, cohort } of lane.queues) {
+      ready.clear()
+      cohort?.begun.clear()
+    }
     Object.assign(lane, { ready: 0, live: 0 })
   }
   for (const group of index.groups.values()) {

@@ -1,7 +1,7 @@
 /** Decisions to begin: within the limits of the engine, the rollout and its groups. */
 import type { Decision, World } from './decision.js'
 import { listDueRetries } from './settle-decisions.js'
-import type { Group, Lane, Queue, Vertex } from './task-index.js'
+import type { Cohort, Group, Lane, Queue, Vertex } from './task-index.js'
 import { actionEndOf, type TaskLimits } from './task-limits.js'
 import type { TrackedTask } from './tracked-task.js'
 
@@ -13,8 +13,8 @@ export function send(task: TrackedTask, world: World, now: number, limits: TaskL
   const isFull = (): boolean => decisions.length >= limits.decisionsAtOnce
   const isReady = (lane: Lane): boolean => world.reachOf(lane.node).state === 'ready'
   const offer = (vertex: Vertex): void => {
-    if (isFull() || !room.admits(vertex.queue)) return
-    room.take(vertex.queue)
+    if (isFull() || !room.admits(vertex)) return
+    room.take(vertex)
     decisions.push(sendOf(vertex, now, limits))
   }
   const offerLane = (lane: Lane): void => {
@@ -36,6 +36,7 @@ class Room {
   freeNodes: number
   readonly #added = new Map<Lane, number>()
   readonly #addedToGroups = new Map<Group, Set<Lane>>()
+  readonly #addedToCohorts = new Map<Cohort, number>()
 
   constructor(
     task: TrackedTask,
@@ -50,12 +51,15 @@ class Room {
     return live === 0 && this.freeNodes <= 0 ? 0 : this.limits.actionsPerNode - live
   }
 
-  /** Whether an action of this group may begin on this node. */
-  admits({ lane, group }: Queue): boolean {
-    return this.inLane(lane) > 0 && this.#isGroupFree(group, lane)
+  /** Whether the action may begin now, or go on with its next attempt. */
+  admits(vertex: Vertex): boolean {
+    const { lane, group, queue: { cohort } } = vertex
+    return this.inLane(lane) > 0 && this.#isGroupFree(group, lane) && (cohort === null || cohort.begun.has(vertex) || this.#inCohort(cohort) > 0)
   }
 
-  take({ lane, group }: Queue): void {
+  take(vertex: Vertex): void {
+    const { lane, group, queue: { cohort } } = vertex
+    if (cohort !== null && !cohort.begun.has(vertex)) this.#addedToCohorts.set(cohort, (this.#addedToCohorts.get(cohort) ?? 0) + 1)
     const live = this.#liveIn(lane)
     if (live === 0) this.freeNodes -= 1
     this.#added.set(lane, (this.#added.get(lane) ?? 0) + 1)
@@ -64,11 +68,20 @@ class Room {
     this.#addedToGroups.set(group, lanes.add(lane))
   }
 
-  /** The first ready actions of the node in the order of the graph, those of full groups left out. */
+  /** The first ready actions of the node in the order of the graph, those of full groups and cohorts left out. */
   listFirst(lane: Lane, most: number): Vertex[] {
-    const [first, ...others] = lane.queues.filter(({ ready, group }) => ready.size > 0 && this.#isGroupFree(group, lane)).map(({ ready }) => ready.first(most))
+    const [first, ...others] = lane.queues.filter((queue) => this.#isQueueFree(queue)).map(({ ready, cohort }) => ready.first(Math.min(most, this.#inCohort(cohort))))
     if (first === undefined || others.length === 0) return first ?? []
     return [...first, ...others.flat()].sort((left, right) => left.position - right.position).slice(0, most)
+  }
+
+  #isQueueFree({ lane, group, cohort, ready }: Queue): boolean {
+    return ready.size > 0 && this.#isGroupFree(group, lane) && this.#inCohort(cohort) > 0
+  }
+
+  /** How many more of it may begin. */
+  #inCohort(cohort: Cohort | null): number {
+    return cohort === null ? Number.POSITIVE_INFINITY : cohort.most - cohort.begun.size - (this.#addedToCohorts.get(cohort) ?? 0)
   }
 
   #liveIn(lane: Lane): number {

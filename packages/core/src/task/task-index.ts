@@ -6,7 +6,8 @@
  * attempt) or `unknown` (its outcome is unknown, and a person is asked);
  * (2) `lane.live` counts the sent actions of the node, `busyLanes` holds the lanes where it is above 0, `readyLanes` those with ready actions, `turns` what is ready anywhere;
  * (3) no action before `pendingFrom` is pending, in the graph and in each group; (4) `open` counts the actions that are not settled;
- * (5) a vertex tells those that come after it once that it is settled; `unsettled` of a gate counts those that have not told yet.
+ * (5) a vertex tells those that come after it once that it is settled; `unsettled` of a gate counts those that have not told yet;
+ * (6) an action is in `begun` of its cohort while it is in `deadlines`, `retries`, `unsettled` or `unknown` and was sent in this run.
  */
 import type { ActionId, NodeId } from '../ids.js'
 import type { Action, Gate } from '../graph/action-graph.js'
@@ -31,7 +32,7 @@ export interface Vertex {
   /** Index in the graph: the order of decisions. */
   readonly position: number
   readonly view: ActionDraft
-  readonly queue: Queue
+  queue: Queue
   readonly lane: Lane
   readonly group: Group
   readonly before: AnyVertex[]
@@ -86,10 +87,11 @@ export interface Lane {
   live: number
 }
 
-/** The actions of one group on one node: in a lane, because a limit of one group must not hold up another. */
+/** The actions of one group, or of one cohort of it, on one node: in a lane, because a limit of one must not hold up another. */
 export interface Queue {
   readonly lane: Lane
   readonly group: Group
+  readonly cohort: Cohort | null
   readonly ready: OrderedHeap<Vertex>
 }
 
@@ -103,6 +105,15 @@ export interface Group {
   failures: number
   /** Live attempts by lane; lanes without one are not in it. */
   readonly live: Map<Lane, number>
+}
+
+/** Actions of a component that are one action in its blueprint, of which only so many may be begun and not ended at once. */
+export interface Cohort {
+  readonly component: string
+  readonly name: string
+  readonly most: number
+  /** Sent, between two attempts, or of unknown outcome: their nodes are in the middle of it. */
+  readonly begun: Set<Vertex>
 }
 
 /** Place of a ready action among all that are ready, by how long they have been. */
@@ -163,7 +174,8 @@ export function moveTo(index: TaskIndex, vertex: Vertex, heap: OrderedHeap<Verte
   from?.remove(vertex)
   vertex.heap = heap
   heap?.add(vertex)
-  const { lane, queue: { ready } } = vertex
+  const { lane, queue: { ready, cohort } } = vertex
+  if (cohort !== null) countBegun(index, cohort, vertex)
   if (from !== ready && heap !== ready) return
   if (from === ready) {
     lane.ready -= 1
@@ -175,6 +187,13 @@ export function moveTo(index: TaskIndex, vertex: Vertex, heap: OrderedHeap<Verte
   }
   if (lane.ready > 0) index.readyLanes.add(lane)
   else index.readyLanes.delete(lane)
+}
+
+/** What never was sent has begun nothing, even if it is tried again. */
+function countBegun(index: TaskIndex, { begun }: Cohort, vertex: Vertex): void {
+  const { heap, view } = vertex
+  if (view.begunAt !== null && (heap === index.deadlines || heap === index.retries || heap === index.unsettled || heap === index.unknown)) begun.add(vertex)
+  else begun.delete(vertex)
 }
 
 /** Counts one live attempt more (1) or fewer (-1) on the node of the action. */

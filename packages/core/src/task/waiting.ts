@@ -4,7 +4,7 @@ import type { NodeRecord } from '../node/node.js'
 import { describeQuestions } from './conclusion.js'
 import { waitingSince } from './settle-decisions.js'
 import { describeCause } from './skip-decisions.js'
-import { type AnyVertex, type GateVertex, isOpen, type Vertex } from './task-index.js'
+import { type AnyVertex, type Cohort, type GateVertex, isOpen, type Vertex } from './task-index.js'
 import { defaultTaskLimits, describeTime, type TaskLimits, taskEndOf } from './task-limits.js'
 import type { Waiting } from './task-view.js'
 import type { TrackedTask } from './tracked-task.js'
@@ -169,14 +169,31 @@ function waitForTurn(context: Context, vertex: Vertex): Waiting {
   return full === undefined ? byEngine(`about to be sent to node ${node}`, since) : { since, until: until ?? task.index.deadlines.peek()?.view.deadline ?? null, ...full }
 }
 
-/** Which limit of the engine or the rollout is used up. */
-function describeFull({ task, limits }: Context, { lane, group }: Vertex): { readonly reason: string; readonly owner: string } | undefined {
+interface Full {
+  readonly reason: string
+  readonly owner: string
+}
+
+/** Which limit of the action, the engine or the rollout is used up. */
+function describeFull({ task, limits }: Context, vertex: Vertex): Full | undefined {
+  const { lane, group, queue: { cohort } } = vertex
+  if (cohort !== null && !cohort.begun.has(vertex) && cohort.begun.size >= cohort.most) return describeFullCohort(task, cohort)
   if (lane.live >= limits.actionsPerNode) return { reason: `node ${lane.node} has ${lane.live} ${lane.live === 1 ? 'action' : 'actions'} of this task, and takes no more at once`, owner: `node ${lane.node}` }
   const parallel = task.graph?.rollout.maxParallelNodes ?? 1
   if (lane.live === 0 && task.index.busyLanes.size >= parallel) return { reason: `${nodesBusy(parallel)}, and rollout.maxParallelNodes allows no more`, owner: 'engine' }
   const most = group.maxParallelNodes
   if (most !== null && !group.live.has(lane) && group.live.size >= most) return { reason: `${nodesBusy(most)} in group ${group.name}, and its rollout.maxParallelNodes allows no more`, owner: 'engine' }
   return undefined
+}
+
+/** Whoever holds a place of an unknown outcome keeps it until a person answers. */
+function describeFullCohort({ index }: TrackedTask, { component, name, most, begun }: Cohort): Full {
+  const held = [...begun].sort((left, right) => left.position - right.position)
+  const names = held.slice(0, 3).map((vertex) => `${vertex.action.node}${vertex.heap === index.unknown ? ' with an unknown outcome' : ''}`)
+  const more = held.length > names.length ? ` and ${held.length - names.length} more` : ''
+  const working = held.find((vertex) => vertex.heap !== index.unknown)
+  const owner = working === undefined ? 'operator' : `node ${working.action.node}`
+  return { reason: `waits for its turn: ${name} of ${component} runs on ${most} ${most === 1 ? 'node' : 'nodes'} at a time (now: ${[...new Set(names)].join(', ')}${more})`, owner }
 }
 
 const nodesBusy = (count: number): string => `${count} ${count === 1 ? 'node is' : 'nodes are'} busy`

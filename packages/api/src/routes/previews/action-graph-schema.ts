@@ -7,7 +7,7 @@ const Limit = (description: string) => Type.Union([Type.Integer(), Type.Null()],
 
 /** The fields of an action graph. */
 export const graphFields = {
-  kind: Choice(['apply', 'check', 'destroy'], 'What the task does.'),
+  kind: Choice(['apply', 'check', 'destroy', 'operation'], 'What the task does.'),
   project: Type.String(),
   deployment: Type.String(),
   actions: Type.Array(
@@ -23,6 +23,7 @@ export const graphFields = {
       timeoutMs: Type.Integer({ description: 'Limit of one attempt.' }),
       limitMs: Limit('Limit of all attempts together, from the first on; null: none.'),
       retry: Type.Object({ attempts: Type.Integer(), backoffMs: Type.Number() }),
+      maxParallel: Type.Optional(Type.Integer({ description: 'How many of the same action of its component may be begun and not ended at once.' })),
       key: Type.String({ description: 'Content key: the same key, the same effect on the same node.' }),
       unchanged: Type.Union(
         [
