@@ -18,7 +18,7 @@ export interface CompiledCommand {
 
 export interface CompiledAction {
   readonly name: string
-  readonly phase: 'apply' | 'check' | 'remove'
+  readonly phase: 'apply' | 'check' | 'leave' | 'remove'
   readonly on: 'each' | 'first' | 'relation'
   /** Actions of the same phase before it. */
   readonly after: readonly string[]
@@ -29,6 +29,8 @@ export interface CompiledAction {
   readonly limitMs: number | null
   /** A check that is made after each wave, too. */
   readonly isGate: boolean
+  /** Of an action of the phase `leave`: one node after the other. */
+  readonly isSerial: boolean
   readonly retry: { readonly attempts: number; readonly backoffMs: number }
   readonly commands: readonly CompiledCommand[]
 }
