@@ -48,6 +48,8 @@ export const BlueprintActionSchema = Type.Object(
     gate: Type.Optional(Type.Boolean()),
     /** Of an action of the phase `leave`: one node after the other. The next one begins when its component has left the one before. */
     serial: Type.Optional(Type.Boolean()),
+    /** Of a `removeAction`: it takes away what belongs to the nodes in `relation.nodes` and nothing else, so it is made also when the consumer leaves some of its nodes. */
+    perNode: Type.Optional(Type.Boolean()),
     retry: Type.Optional(
       Type.Object({ attempts: Type.Integer({ minimum: 1, maximum: 100 }), backoffS: Type.Optional(Type.Number({ minimum: 0, maximum: 3600 })) }, strict),
     ),

@@ -31,6 +31,8 @@ export interface CompiledAction {
   readonly isGate: boolean
   /** Of an action of the phase `leave`: one node after the other. */
   readonly isSerial: boolean
+  /** Of a per-relation removal: it concerns the nodes of the relation alone, so some of them may leave without the others. */
+  readonly isPerNode: boolean
   readonly retry: { readonly attempts: number; readonly backoffMs: number }
   readonly commands: readonly CompiledCommand[]
 }

@@ -87,6 +87,7 @@ class BlueprintCompiler {
       limitMs: action.limitS === undefined ? null : action.limitS * 1000,
       isGate: action.gate ?? false,
       isSerial: action.serial ?? false,
+      isPerNode: action.perNode ?? false,
       retry: { attempts: retry.attempts, backoffMs: (retry.backoffS ?? defaultRetry.backoffS) * 1000 },
       commands: action.commands.flatMap((command, index) => this.#command(command, `${path}.commands[${index}]`)),
     }

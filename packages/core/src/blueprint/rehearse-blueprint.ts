@@ -8,6 +8,7 @@
 import type { ErrorCode, Problem } from '../errors.js'
 import type { ActionGraph } from '../graph/action-graph.js'
 import { buildGraph } from '../graph/build-graph.js'
+import { advice } from '../graph/departure-planner.js'
 import { nodeId } from '../ids.js'
 import type { Parsed } from '../parsed.js'
 import type { NodeRecord } from '../node/node.js'
@@ -39,7 +40,7 @@ export function rehearseBlueprint(blueprint: Blueprint, catalog: Catalog): Probl
   for (const isContrary of [false, true]) {
     const cast = castComponents(blueprint, catalog, isContrary)
     if (cast === undefined) continue
-    for (const problem of rehearse(cast)) problems.set(`${problem.path} ${problem.message}`, problem)
+    for (const problem of rehearse(cast)) if (!problems.has(`${problem.path} ${problem.message}`)) problems.set(`${problem.path} ${problem.message}`, problem)
   }
   return [...problems.values()]
 }
@@ -134,7 +135,7 @@ function translate(problem: Problem): Problem[] {
   const isOwn = belongsTo(problem, 0)
   if (code === undefined || (problem.code === 'PLAN_BAD_PARAMETER' && !(isOwn && problem.path.includes('.uses.')))) return []
   const report = (path: string, message: string): Problem[] => [{ code, path, message: `with sample values: ${message}` }]
-  const inCommand = /^[\w-]+: action "([^":]+)[^"]*", command (\d+), on [^:]+: ([^]*)$/.exec(problem.message)
+  const inCommand = /^[\w-]+: action "([^":]+)[^"]*", command (\d+), on [^:]+: ([^]*)$/.exec(problem.message.replace(advice, ''))
   if (inCommand) {
     const path = `actions.${inCommand[1]}.commands[${Number(inCommand[2]) - 1}]`
     return report(path, inCommand[3]!.replace(`${path}.`, ''))
