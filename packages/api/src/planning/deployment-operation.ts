@@ -1,5 +1,5 @@
 /** What a deployment is, for operations on it: the plan of its newest apply, and the graph of an operation. */
-import { buildGraph, type ActionGraph, LichenError, type OperationRequest, parsePlan, type Plan, type TaskId } from '@lichen/core'
+import { buildGraph, buildInheritance, type ActionGraph, LichenError, type OperationRequest, parsePlan, type Plan, type TaskId } from '@lichen/core'
 import type { Context } from '../context.js'
 import { rejectPlan } from './plan-input.js'
 
@@ -28,8 +28,8 @@ export async function readAppliedPlan({ store }: Pick<Context, 'store'>, project
  * @throws OPERATION_*, PLAN_* with every problem
  */
 export async function buildOperationGraph({ store, catalog, nodes }: Pick<Context, 'store' | 'catalog' | 'nodes'>, plan: Plan, operation: OperationRequest): Promise<ActionGraph> {
-  const [placement, records] = await Promise.all([store.tasks.readPlacement(plan.metadata.project ?? 'default', plan.metadata.name), nodes.readFresh()])
-  const graph = buildGraph({ plan, catalog, nodes: records, placement, kind: 'operation', operation })
+  const [footprint, records] = await Promise.all([store.tasks.readFootprint(plan.metadata.project ?? 'default', plan.metadata.name), nodes.readFresh()])
+  const graph = buildGraph({ plan, catalog, nodes: records, placement: footprint?.placement, kind: 'operation', operation, inheritance: buildInheritance(footprint, new Map()) })
   if (!graph.ok) throw rejectPlan(graph.problems)
   return graph.value
 }

@@ -18,7 +18,7 @@ export interface CompiledCommand {
 
 export interface CompiledAction {
   readonly name: string
-  readonly phase: 'apply' | 'check' | 'remove' | 'operation'
+  readonly phase: 'apply' | 'check' | 'leave' | 'remove' | 'operation'
   /** The operation that it belongs to; null outside of phase `operation`. */
   readonly operation: string | null
   readonly on: 'each' | 'first' | 'relation'
@@ -33,6 +33,10 @@ export interface CompiledAction {
   readonly isGate: boolean
   /** How many of it in a component may be begun and not ended at once; null: as the rollout says. */
   readonly maxParallel: number | null
+  /** Of an action of the phase `leave`: one node after the other. */
+  readonly isSerial: boolean
+  /** Of a per-relation removal: it concerns the nodes of the relation alone, so some of them may leave without the others. */
+  readonly isPerNode: boolean
   readonly retry: { readonly attempts: number; readonly backoffMs: number }
   readonly commands: readonly CompiledCommand[]
 }
