@@ -92,17 +92,22 @@ function makeRollout(random: Random): Pick<Plan, 'rollout'> {
 function makePlan(random: Random, nodes: number, components: number, deployment: string): Plan {
   return {
     apiVersion: 'lichen.dev/v1', kind: 'DeploymentPlan', metadata: { name: deployment },
-    nodes: [{ name: 'all' }, { name: 'some', count: random.integer(1, nodes) }],
+    nodes: makeGroups(random, nodes),
     components: makeComponents(random, components, 1),
     ...makeRollout(random),
     ...(random.chance(0.15) ? { limits: { ...(random.chance(0.5) ? { queuedS: random.integer(5, 40) } : {}), ...(random.chance(0.7) ? { taskS: random.integer(5, 60) } : {}) } } : {}),
   } as Plan
 }
 
-/** The same plan with some components changed: those run again, the others need not. */
-function changePlan(plan: Plan, random: Random): Plan {
-  return { ...plan, components: plan.components.map((component) => (random.chance(0.3) ? { ...component, with: { ...component.with, version: `${String(component.with?.['version'])}b` } } : component)) }
+/** The same plan with some components changed: those run again, the others need not. A component may be dropped, and a group may grow or shrink: then something leaves. */
+function changePlan(plan: Plan, random: Random, nodes: number): Plan {
+  const changed = plan.components.map((component) => (random.chance(0.3) ? { ...component, with: { ...component.with, version: `${String(component.with?.['version'])}b` } } : component))
+  // The last one: no other comes after it.
+  const components = changed.length > 1 && random.chance(0.2) ? changed.slice(0, -1) : changed
+  return { ...plan, components, ...(random.chance(0.25) ? { nodes: makeGroups(random, nodes) } : {}) }
 }
+
+const makeGroups = (random: Random, nodes: number): Plan['nodes'] => [{ name: 'all' }, { name: 'some', count: random.integer(1, nodes) }]
 
 function makeActs(random: Random): PersonAct[] {
   const acts: PersonAct[] = []
@@ -127,7 +132,7 @@ export function makeScenario(random: Random): Scenario {
   let atMs = 0
   for (let index = 0; index < count; index++) {
     const earlier = random.chance(0.6) ? tasks.at(-1)?.plan : undefined
-    const plan = earlier === undefined ? makePlan(random, nodes, random.pick(sizes.components), `d${index + 1}`) : random.chance(0.5) ? earlier : changePlan(earlier, random)
+    const plan = earlier === undefined ? makePlan(random, nodes, random.pick(sizes.components), `d${index + 1}`) : random.chance(0.5) ? earlier : changePlan(earlier, random, nodes)
     atMs += random.between(0, sizes.pausesMs[earlier === undefined ? 0 : 1])
     tasks.push({ atMs, kind: random.chance(0.08) ? 'check' : 'apply', plan, acts: makeActs(random), retries: random.chance(0.5) ? random.integer(1, 2) : 0, isRepeated: random.chance(0.2) })
   }
