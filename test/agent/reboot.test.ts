@@ -1,5 +1,5 @@
 /** A reboot, as far as one process can show it: the program is killed, and the agent is started with another boot id. */
-import { cpSync, existsSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { cpSync, existsSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import t, { type Test } from 'tap'
 import { eventually } from '../eventually.js'
@@ -105,6 +105,28 @@ t.test('what cannot be checked is not run again when the agent dies after a rebo
   const { result } = await eventually(t, 'the next agent reports', () => gateway.resultOf(key))
   t.match(result, { outcome: 'unknown', failure: { code: 'COMMAND_INTERRUPTED' } })
   t.equal(readFileSync(trace, 'utf8'), 'ran\n')
+})
+
+t.test('the output of a program that runs again after a reboot is in the log from its first line on, though nothing is left of the one before', async (t) => {
+  const gateway = await startGateway(t)
+  const directory = makeDirectory(t)
+  const trace = join(directory, 'trace')
+  let agent = await startTestAgent(t, gateway, { dataDirectory: directory, bootId: 'boot0001-x' })
+  const key = gateway.order({ commands: [makeCommand('run', { shell: `echo ran >> ${trace}; echo "one of $(wc --lines < ${trace})"; [ $(wc --lines < ${trace}) = 2 ] || sleep 600; while [ ! -e ${trace}.go ]; do sleep 0.05; done; echo two; touch ${trace}.done`, creates: `${trace}.done` })] })
+  await eventually(t, 'its first line is in the log', () => gateway.logOf(key).includes('one of 1\n'))
+  await agent.stop()
+  endRuns(directory)
+  // In the package it is in the memory of the node.
+  const namesOfRuns = (): string[] => readdirSync(join(directory, 'runs')).map((name) => name.slice(name.lastIndexOf('.') + 1))
+  const before = namesOfRuns()
+  rmSync(join(directory, 'runs'), { recursive: true })
+  agent = await startTestAgent(t, gateway, { dataDirectory: directory, bootId: 'boot0002-x' })
+  await eventually(t, 'it runs again', () => gateway.logOf(key).includes('one of 2\n'))
+  // An agent that dies before it has read anything of the second one knows how far the first one was read.
+  t.same(namesOfRuns().filter((name) => before.includes(name)), [], 'under another name')
+  writeFileSync(`${trace}.go`, '')
+  t.match(await eventually(t, 'the result', () => gateway.resultOf(key)), { result: { outcome: 'succeeded' } })
+  t.same(gateway.logOf(key).split('\n').filter((line) => /^(one|two)/.test(line)), ['one of 1', 'one of 2', 'two'])
 })
 
 t.test('an order that expired while the node was down may have begun before, as far as it can be checked: it is looked at, and not run', async (t) => {

@@ -24,7 +24,7 @@ import { isNoSpace } from '../disk/disk.js'
 import { Deadline, pause } from './deadline.js'
 import { execute, executeSupervised, resumeSupervised } from './execution.js'
 import type { Execution, ExecutionContext, Program } from './program.js'
-import { runName, runsOf } from './run-name.js'
+import { numberOf, runName, runsOf } from './run-name.js'
 
 /** What attempts of one agent share. */
 export interface AttemptSurroundings {
@@ -69,7 +69,7 @@ export class AttemptRun {
   readonly action: string
   /** The boot in which the command that an earlier run of the agent left began; undefined for those that begin now. */
   #begunBefore: string | undefined
-  /** Programs started for the present command, those of earlier runs of the agent too. */
+  /** Number of the next program of the present command; above 0 when there were some, those of earlier runs of the agent too. */
   #programs = 0
   readonly #children = new Set<Promise<Execution>>()
 
@@ -190,7 +190,7 @@ export class AttemptRun {
     this.#begunBefore = attempt.begunBoot
     const names = runsOf(programs.list(), attempt.keyText, index)
     const last = names.at(-1)
-    this.#programs = names.length
+    this.#programs = last === undefined ? 0 : numberOf(last) + 1
     const effect = effectOf(command)
     // The program's own time began when it did.
     const deadline = new Deadline(clock, this.deadline).limit(attempt.commandBegunAt + command.timeoutMs - clock.now(), limitText(command))
@@ -266,11 +266,21 @@ export class AttemptRun {
         execution = undefined
         if (resumed) return resumed
         if (program.output === 'quiet') return await this.#executeChild(program, deadline)
-        return await executeSupervised(runName(this.attempt.keyText, index, this.#programs++), program, this.#executionContext(deadline))
+        return await executeSupervised(this.#nameProgram(index), program, this.#executionContext(deadline))
       },
       ...base,
     }
     return { acting, looking: { deadline, run: (program) => this.#executeChild(program, deadline), ...base } }
+  }
+
+  /**
+   * A name for the next program. After a reboot nothing is known of those before it but how far the log has read the last one: another one of its name would be read from there on, and
+   * what it prints before would be missing.
+   */
+  #nameProgram(index: number): string {
+    const { keyText } = this.attempt
+    if (this.#around.outbox.sourceOf(keyText)?.run === runName(keyText, index, this.#programs)) this.#programs++
+    return runName(keyText, index, this.#programs++)
   }
 
   async #executeChild(program: Program, deadline: Deadline): Promise<Execution> {

@@ -7,9 +7,11 @@ export const runName = (keyText: string, command: number, number: number): strin
 /** Of these names, those of the attempt, and of its command when one is given, in the order they were started. */
 export function runsOf(names: readonly string[], keyText: string, command?: number): string[] {
   const prefix = command === undefined ? `${digest(keyText)}-` : `${digest(keyText)}-${command}-`
-  const numberOf = (name: string): number => Number(name.slice(name.lastIndexOf('-') + 1))
   return names.filter((name) => name.startsWith(prefix)).sort((a, b) => numberOf(a) - numberOf(b))
 }
+
+/** Which program of its command it is. */
+export const numberOf = (name: string): number => Number(name.slice(name.lastIndexOf('-') + 1))
 
 // Keys of attempts hold whatever names people gave; file names should not.
 const digest = (keyText: string): string => hash('sha256', keyText).slice(0, 20)
