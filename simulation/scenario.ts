@@ -45,7 +45,7 @@ interface Sizes {
 }
 
 // For the same processor time, faults find as much or more in many small tasks as in a few large ones, and see three times as many tasks through (docs/decisions/0016-simulation.md).
-const small: Sizes = { nodes: [1, 1, 1, 2, 2, 3], components: [1, 1, 1, 1, 2, 2], tasks: [4, 6, 8], pausesMs: [1_000, 2_500] }
+const small: Sizes = { nodes: [1, 1, 1, 2, 2, 3], components: [1, 1, 1, 1, 2, 2], tasks: [5, 7, 9], pausesMs: [400, 1_200] }
 // Waves over many nodes and graphs with a shape are found here alone.
 const large: Sizes = { nodes: [1, 2, 2, 3, 3, 6], components: [1, 2, 2, 3, 4], tasks: [1, 2, 2, 3], pausesMs: [2_000, 5_000] }
 const largeShare = 0.15

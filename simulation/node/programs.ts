@@ -87,6 +87,8 @@ export class NodePrograms {
     for (const program of [...this.#supervised.values(), ...this.#children.values()]) if (program.run !== undefined) program.run.endedAt ??= this.#parts.scheduler.now
     this.#children.clear()
     for (const program of this.#supervised.values()) program.follower = undefined
+    // What the agent keeps of programs is in memory in the package (/run), and may be anywhere.
+    if (this.#parts.random.chance(0.7)) this.#supervised.clear()
   }
 
   /** The programs as this agent uses them. */
