@@ -59,9 +59,10 @@ export async function runSeed({ seed, keepsLines = false, faults: kinds = faultK
     const isDone = (): boolean => people.areDone && driver.faults?.isUnderWay !== true
     let ending = await around.scheduler.run(longestMs, () => isBroken() || isDone())
     // A request that was given up may still arrive, and wake a task that had ended.
-    for (let isQuiet = false; ending === 'stopped' && !isQuiet && !isBroken(); isQuiet = isDone()) {
+    for (let isQuiet = false; ending === 'stopped' && !isQuiet && !isBroken(); ) {
       await around.scheduler.run(around.scheduler.now + afterwardsMs, () => isBroken() || !isDone() || isIdle(deployment))
-      if (!isDone()) ending = await around.scheduler.run(longestMs, () => isBroken() || isDone())
+      isQuiet = isDone()
+      if (!isQuiet) ending = await around.scheduler.run(longestMs, () => isBroken() || isDone())
     }
     if (around.defects.length > 0) invariants.fail(13, around.defects.join('\n  '))
     if (!isBroken()) invariants.atTheEnd(ending)
