@@ -11,6 +11,7 @@ import { bootstrapAdminToken, buildApi, startAnnouncer, type Announcer, type Api
 import { openEmbeddedBroker, type Broker } from '@lichen/broker'
 import { readCatalog } from '@lichen/catalog'
 import { actionId, buildGraph, clockOf, nodeId, parsePlan, taskId, type ActionGraph, type AttemptResult, type Catalog, type Facts, type NodeId, type TaskEvent, type TaskId, type TaskKind } from '@lichen/core'
+import { openSealer, openSecret } from '@lichen/engine'
 import { openSqliteStore, type Append, type NewLogChunk, type Store } from '@lichen/store'
 
 export interface LogEntry {
@@ -36,6 +37,8 @@ export interface TestApi {
   readonly headers: { readonly authorization: string }
 }
 
+/** What `unseal` of the API opens with. */
+export const masterKey = Buffer.alloc(32, 7)
 export const caDigest = 'c'.repeat(64)
 
 /** An API with nothing in its store but the administrator's token. Everything is closed when the test ends. */
@@ -50,7 +53,7 @@ export async function startTestApi(t: Test, options: { readonly limits?: Partial
   const now = options.now ?? Date.now
   const catalog = await readCatalog('catalog')
   const registry = new Registry()
-  const api = buildApi({ store, broker, announcer, catalog, caDigest, gatewayAddress: 'gateway.example:8471', now, log: logger, registry, version: '0.1.0', ...(options.limits ? { limits: options.limits } : {}) })
+  const api = buildApi({ store, broker, announcer, catalog, unseal: (secret) => openSecret(openSealer(masterKey), secret), caDigest, gatewayAddress: 'gateway.example:8471', now, log: logger, registry, version: '0.1.0', ...(options.limits ? { limits: options.limits } : {}) })
   const token = await bootstrapAdminToken(store, { now })
   const headers = { authorization: `Bearer ${token}` }
   t.teardown(async () => {

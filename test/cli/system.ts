@@ -35,6 +35,30 @@ actions:
       - name: remove the text
         file: {path: '{{ node.workspace }}/{{ component.name }}.txt', state: absent}
 `,
+  giver: `
+apiVersion: lichen.dev/v1
+kind: Blueprint
+name: giver
+version: 1.0.0
+summary: A file that people get, a secret and a list
+parameters: {type: object, additionalProperties: false, required: [text], properties: {text: {type: string}}}
+outputs:
+  file: {type: string, secret: true, value: outputs.give.file, description: What was written.}
+  port: {type: integer, value: '8080', description: A number.}
+  members: {type: list, value: '["a", node.id]'}
+actions:
+  give:
+    commands:
+      - name: write the text
+        file: {path: '{{ node.workspace }}/{{ component.name }}.txt', content: "{{ params.text }}", mode: '0644', secret: true}
+      - name: give it
+        run:
+          argv: [test, -s, '{{ node.workspace }}/{{ component.name }}.txt']
+          unless: [test, -s, '{{ node.workspace }}/{{ component.name }}.txt']
+          outputs: {file: {from: file, path: '{{ node.workspace }}/{{ component.name }}.txt', secret: true}}
+  remove:
+    commands: [{name: nothing to remove, note: {text: nothing}}]
+`,
   script: `
 apiVersion: lichen.dev/v1
 kind: Blueprint

@@ -1,6 +1,7 @@
 /** The REST API over the store and the broker of a system: what people ask of its tasks. */
 import { bootstrapAdminToken, buildApi, startAnnouncer } from '@lichen/api'
 import { type Catalog, clockOf, type ErrorCode } from '@lichen/core'
+import { openSecret } from '@lichen/engine'
 import { Registry } from 'prom-client'
 import type { Test } from 'tap'
 import { eventually } from '../eventually.js'
@@ -23,6 +24,8 @@ export interface TaskBody {
 export interface ScenarioApi {
   submit(plan: object): Promise<string>
   read(task: string): Promise<TaskBody>
+  /** Any GET under /v1, with its headers. */
+  get(path: string): Promise<{ readonly code: number; readonly headers: Readonly<Record<string, unknown>>; readonly text: string }>
   /** Asks something of the task that must be accepted: `pause`, `approve`, … */
   ask(task: string, verb: string, body?: object): Promise<TaskBody>
   /** Asks something that must be refused, with this code; gives back the words. */
@@ -34,9 +37,9 @@ export interface ScenarioApi {
 const silent = { debug: () => undefined, info: () => undefined, warn: () => undefined, error: () => undefined }
 
 /** An API beside the engine of the system; it closes with the test. */
-export async function openApi(t: Test, { store, broker }: System, catalog: Catalog = testCatalog): Promise<ScenarioApi> {
+export async function openApi(t: Test, { store, broker, sealer }: System, catalog: Catalog = testCatalog): Promise<ScenarioApi> {
   const announcer = startAnnouncer({ store, broker, clock: clockOf(globalThis), log: silent })
-  const app = buildApi({ store, broker, announcer, catalog, caDigest: 'c'.repeat(64), gatewayAddress: '127.0.0.1:0', now: Date.now, log: silent, registry: new Registry(), version: 'test' })
+  const app = buildApi({ store, broker, announcer, catalog, unseal: (secret) => openSecret(sealer, secret), caDigest: 'c'.repeat(64), gatewayAddress: '127.0.0.1:0', now: Date.now, log: silent, registry: new Registry(), version: 'test' })
   const authorization = `Bearer ${await bootstrapAdminToken(store, { now: Date.now })}`
   // Runs before the teardown of the system, which closes the store.
   t.teardown(async () => {
@@ -52,6 +55,10 @@ export async function openApi(t: Test, { store, broker }: System, catalog: Catal
   const read = (task: string): Promise<TaskBody> => wanted('GET', `/tasks/${task}`)
   return {
     read,
+    async get(path) {
+      const { statusCode, headers, body } = await call('GET', path)
+      return { code: statusCode, headers, text: body }
+    },
     submit: async (plan) => (await wanted('POST', '/tasks', { kind: 'apply', plan })).id,
     ask: (task, verb, body = {}) => wanted('POST', `/tasks/${task}/${verb}`, body),
     async refused(task, verb, body, code) {

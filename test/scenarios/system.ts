@@ -6,7 +6,7 @@ import { join } from 'node:path'
 import { type Agent, type AgentOptions, startAgent } from '@lichen/agent'
 import { type Broker, openEmbeddedBroker } from '@lichen/broker'
 import { type ActionId, type ActionView, type Blueprint, buildCatalog, buildTaskView, type Catalog, type Clock, clockOf, encodeJoinToken, parseBlueprint, type RecordedEvent, taskId, type TaskId, type TaskKind, type TrackedTask } from '@lichen/core'
-import { type Authority, type Engine, type EngineLog, type EngineOptions, openAuthority, openSealer, type PartialEngineLimits, startEngine } from '@lichen/engine'
+import { type Authority, type Engine, type EngineLog, type EngineOptions, openAuthority, openSealer, type PartialEngineLimits, type Sealer, startEngine } from '@lichen/engine'
 import { openSqliteStore, type Store } from '@lichen/store'
 import { Registry } from 'prom-client'
 import type { Test } from 'tap'
@@ -37,6 +37,7 @@ export interface System {
   readonly store: Store
   readonly broker: Broker
   readonly authority: Authority
+  readonly sealer: Sealer
   readonly logged: readonly LoggedLine[]
   readonly registry: () => Registry
   /** `127.0.0.1:port` of the engine that runs now; the port stays over restarts. */
@@ -108,7 +109,7 @@ export async function startSystem(t: Test, options: SystemOptions = {}): Promise
   })
 
   const system: System = {
-    directory, store, broker, authority, logged,
+    directory, store, broker, authority, sealer, logged,
     registry: () => registry,
     gateway: () => `127.0.0.1:${port}`,
     async startEngine(name = 'engine-1') {

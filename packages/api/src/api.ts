@@ -17,6 +17,7 @@ import { registerDocument, registerDocumentRoute } from './openapi.js'
 import { buildNodeList } from './planning/node-list.js'
 import { registerErrorAnswers, sendProblem } from './problem/error-answers.js'
 import { ProblemDocumentSchema, ProblemSchema } from './problem/problem-document.js'
+import type { Unseal } from './outputs/deployment-outputs.js'
 import { registerOperations, registerPublicRoutes } from './routes/register-routes.js'
 import { answerSchemas } from './routes/answer-schemas.js'
 import { buildRequestValidators } from './schema/request-validators.js'
@@ -29,6 +30,8 @@ export interface ApiInput {
   readonly broker: Broker
   readonly announcer: Announcer
   readonly catalog: Catalog
+  /** Opens what the store keeps sealed: for an output that somebody asks for by name. */
+  readonly unseal: Unseal
   /** SHA-256 of the certificate authority's certificate, hex. */
   readonly caDigest: string
   /** `host:port` at which nodes reach the gateway. */

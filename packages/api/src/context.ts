@@ -7,6 +7,7 @@ import type { Audit } from './auth/audit.js'
 import type { Authenticator } from './auth/authenticate.js'
 import type { ApiLimits } from './limits.js'
 import type { ApiMetrics } from './metrics/api-metrics.js'
+import type { Unseal } from './outputs/deployment-outputs.js'
 import type { NodeList } from './planning/node-list.js'
 import type { OpenStreams } from './stream/open-streams.js'
 import type { TaskViews } from './tail/task-views.js'
@@ -17,6 +18,8 @@ export interface Context {
   readonly broker: Broker
   readonly announcer: Announcer
   readonly catalog: Catalog
+  /** Opens what the store keeps sealed. */
+  readonly unseal: Unseal
   /** SHA-256 of the certificate authority's certificate, hex: part of join tokens. */
   readonly caDigest: string
   /** `host:port` at which nodes reach the gateway. */

@@ -5,6 +5,7 @@ import { addEngineCommand } from './commands/engines.js'
 import { addJoinTokenCommand } from './commands/join-token.js'
 import { addLogCommand } from './commands/logs.js'
 import { addNodeCommands } from './commands/nodes.js'
+import { addOutputCommand } from './commands/output.js'
 import { addPreviewCommands } from './commands/preview.js'
 import { addProgramCommands, runLab } from './commands/programs.js'
 import { addPlanCommands } from './commands/run-plan.js'
@@ -38,6 +39,7 @@ Examples:
   lichen agent --local /tmp/lichen-node     a node on this machine
   lichen apply examples/hello.yaml          run a plan and follow it
   lichen logs -f latest                     what it prints
+  lichen output kubeconfig > kubeconfig     what the deployment gives
   lichen tasks show latest --timing         where the time went
   lichen tasks --waiting                    what waits for you`
 
@@ -75,6 +77,7 @@ async function runCommand(input: CliInput): Promise<ExitCode> {
   addPreviewCommands(program, run)
   addTaskCommands(program, run)
   addLogCommand(program, run)
+  addOutputCommand(program, run)
   addNodeCommands(program, run)
   addEngineCommand(program, run)
   addJoinTokenCommand(program, run)

@@ -79,6 +79,11 @@ export const errorTable = {
   TASK_NOTHING_TO_RETRY: rejected('Every action, or every one on the nodes named, has succeeded.', 409),
   TASK_SUPERSEDED: rejected('A newer task of the deployment has changed, or is to change, what this one would do again.', 409),
   TASK_INPUTS_MOVED: rejected('The new parameters change actions that have succeeded, or which actions there are; apply the plan anew instead.', 409),
+  // requests about deployments
+  DEPLOYMENT_UNKNOWN: rejected('No task of a deployment of this name is known in the project.', 404),
+  OUTPUT_UNKNOWN: rejected('The deployment has no output of this component and name.', 404),
+  OUTPUT_NOT_READY: rejected('No apply of the deployment got as far as giving the output; the message says what it waits for.', 409),
+  OUTPUT_GONE: rejected('The deployment was destroyed, and its outputs are gone with it.', 404),
   // tasks and attempts (outcomes)
   TASK_LIMIT: outcome('The time limit of the task was over; it was cancelled.'),
   ACTION_LIMIT: outcome('The time limit of the action, over all its attempts, was over.'),

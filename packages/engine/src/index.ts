@@ -1,4 +1,4 @@
-export { openSealer, type Sealer } from './sealer.js'
+export { openSealer, openSecret, type Sealer } from './sealer.js'
 export { type Authority, gatewayName, openAuthority } from './authority/authority.js'
 export { type Engine, type EngineOptions, startEngine } from './engine.js'
 export { buildEngineLimits, defaultEngineLimits, type EngineLimits, type PartialEngineLimits } from './engine-limits.js'

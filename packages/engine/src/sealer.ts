@@ -1,6 +1,7 @@
 /** Sealing of values for the store: AES-256-GCM with a random nonce. A sealed value is `1, nonce (12), ciphertext, tag (16)`; the first byte is the version of the form. */
 import { createCipheriv, createDecipheriv, createSecretKey, randomBytes } from 'node:crypto'
 import { LichenError } from '@lichen/core'
+import type { SealedSecret } from '@lichen/store'
 
 export interface Sealer {
   /** The sealed value. `context` (e.g. scope and name) must be given again to open it, so that sealed values cannot change places. */
@@ -41,6 +42,9 @@ export function openSealer(masterKey: Uint8Array): Sealer {
     },
   }
 }
+
+/** The text of a value of the secret store. @throws SERVER_MASTER_KEY as `open` does */
+export const openSecret = (sealer: Sealer, { scope, name, sealed }: SealedSecret): string => sealer.open(sealed, sealContext(scope, name)).toString('utf8')
 
 /** The context that values of the secret store are sealed with. */
 export const sealContext = (scope: string, name: string): string => `${scope}\n${name}`

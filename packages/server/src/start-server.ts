@@ -14,7 +14,7 @@ import { clockOf, LichenError, type Catalog, type Clock } from '@lichen/core'
 import { buildApi, startAnnouncer, type ApiLimits } from '@lichen/api'
 import { openEmbeddedBroker, openRabbitBroker, type Broker } from '@lichen/broker'
 import { readCatalog } from '@lichen/catalog'
-import { openAuthority, openSealer, startEngine, type Authority, type EngineOptions, type PartialEngineLimits } from '@lichen/engine'
+import { openAuthority, openSealer, openSecret, startEngine, type Authority, type EngineOptions, type PartialEngineLimits, type Sealer } from '@lichen/engine'
 import { openStore, type Store } from '@lichen/store'
 import type { Logger } from 'pino'
 import { Registry } from 'prom-client'
@@ -118,7 +118,7 @@ async function startParts(config: ServerConfig, undo: Undo[]): Promise<Omit<Serv
     if (roles.includes('gateway')) gatewayPort = engine.gatewayPort
   }
   const gatewayAddress = advertise(gatewayPort)
-  const api = roles.includes('api') ? await startApi({ config, store, broker, catalog, authority, gatewayAddress, registry, now, clock, data, dataDirectory }, undo) : undefined
+  const api = roles.includes('api') ? await startApi({ config, store, broker, catalog, sealer, authority, gatewayAddress, registry, now, clock, data, dataDirectory }, undo) : undefined
   return { apiUrl: api?.apiUrl ?? '', adminToken: api?.adminToken, gatewayPort: roles.includes('gateway') ? gatewayPort : 0, gatewayAddress }
 }
 
@@ -154,6 +154,7 @@ interface ApiParts {
   readonly store: Store
   readonly broker: Broker
   readonly catalog: Catalog
+  readonly sealer: Sealer
   readonly authority: Authority
   readonly gatewayAddress: string
   readonly registry: Registry
@@ -164,11 +165,11 @@ interface ApiParts {
 }
 
 async function startApi(parts: ApiParts, undo: Undo[]): Promise<{ readonly apiUrl: string; readonly adminToken: string }> {
-  const { config, store, broker, catalog, authority, gatewayAddress, registry, now, clock, data } = parts
+  const { config, store, broker, catalog, sealer, authority, gatewayAddress, registry, now, clock, data } = parts
   const adminToken = await openAdminToken(parts.dataDirectory, store, now)
   const announcer = startAnnouncer({ store, broker, clock, log: config.log })
   undo.push({ what: 'announcer', stop: () => announcer.stop() })
-  const api = buildApi({ store, broker, catalog, announcer, caDigest: authority.caDigest, gatewayAddress, now, log: config.log, registry, version: config.version, limits: config.limits?.api ?? {} })
+  const api = buildApi({ store, broker, catalog, announcer, unseal: (secret) => openSecret(sealer, secret), caDigest: authority.caDigest, gatewayAddress, now, log: config.log, registry, version: config.version, limits: config.limits?.api ?? {} })
   undo.push({ what: 'api', stop: () => api.close() })
   await api.listen({ host: config.host, port: config.port }).catch((error: unknown) => {
     throw describeListenError(error, 'LICHEN_PORT', config.host, config.port)

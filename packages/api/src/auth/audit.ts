@@ -1,5 +1,5 @@
 /**
- * The audit trail: who changed what. One line for each request that changed something, written by the operation that did it. Owns the lines that
+ * The audit trail: who changed what, and who read which output. One line for each such request, written by the operation that did it. Owns the lines that
  * were put off for some milliseconds, so that many of them share a transaction.
  */
 import type { Store } from '@lichen/store'

@@ -10,6 +10,7 @@ import { registerListJoinTokens } from './join-tokens/list-join-tokens.js'
 import { registerChangeNode } from './nodes/change-node.js'
 import { registerReadNodes } from './nodes/list-nodes.js'
 import { registerHealth } from './operations/health.js'
+import { registerReadOutputs } from './outputs/read-outputs.js'
 import { registerIndexPage } from './operations/index-page.js'
 import { registerCheckPlan } from './plans/check-plan.js'
 import { registerCreatePreview } from './previews/create-preview.js'
@@ -29,7 +30,7 @@ import { registerSubmitTask } from './tasks/submit-task.js'
 const operations = [
   registerCheckPlan, registerCreatePreview,
   registerSubmitTask, registerListTasks, registerReadTask, registerListActions, registerReadEvents, registerReadLog,
-  registerPauseTask, registerApproveGate, registerSettleAction, registerCancelTask, registerRetryTask, registerReadDocuments,
+  registerPauseTask, registerApproveGate, registerSettleAction, registerCancelTask, registerRetryTask, registerReadDocuments, registerReadOutputs,
   registerReadNodes, registerChangeNode, registerCreateJoinToken, registerListJoinTokens, registerListEngines,
   registerReadBlueprints, registerDeadLetters,
 ]

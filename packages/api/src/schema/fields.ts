@@ -9,6 +9,9 @@ export const Choice = <const Word extends string>(words: readonly Word[], descri
 export const OrNull = <Schema extends TSchema>(schema: Schema, description?: string) =>
   Type.Unsafe<Static<Schema> | null>({ ...schema, type: [schema['type'] as string, 'null'], ...(description === undefined ? {} : { description }) })
 
+/** What kinds of values outputs have. */
+export const outputTypes = ['string', 'integer', 'boolean', 'list'] as const
+
 /** Milliseconds since the epoch. */
 export const Time = (description: string) => Type.Integer({ description: `${description} Milliseconds since the epoch.`, examples: [1_764_000_000_000] })
 

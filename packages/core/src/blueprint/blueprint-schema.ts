@@ -18,6 +18,13 @@ const SecretsSchema = Type.Record(Identifier, Type.Object({ length: Type.Optiona
   additionalProperties: false,
 })
 
+/** What every typed output says, of a provision and of the blueprint itself. */
+const typedValue = {
+  type: Type.Union([Type.Literal('string'), Type.Literal('integer'), Type.Literal('boolean'), Type.Literal('list')]),
+  value: Expression,
+  description: Type.Optional(Type.String()),
+}
+
 const RawSpec = Type.Optional(Type.Record(Type.String(), Type.Unknown()))
 
 /** One command: common fields and exactly one key that is its kind. Checked in full once its templates are rendered. */
@@ -91,7 +98,7 @@ export const BlueprintSchema = Type.Object(
             /** Generated for each relation. */
             secrets: Type.Optional(SecretsSchema),
             /** Typed outputs: CEL over the provider's context plus `relation`. */
-            outputs: Type.Record(Identifier, Type.Object({ type: Type.Union([Type.Literal('string'), Type.Literal('integer'), Type.Literal('boolean'), Type.Literal('list')]), value: Expression, description: Type.Optional(Type.String()) }, strict), strict),
+            outputs: Type.Record(Identifier, Type.Object(typedValue, strict), strict),
             /** An action with `on: relation` that prepares the provider for this consumer. */
             action: Type.Optional(Identifier),
             /** The action that takes the consumer's part away again. */
@@ -102,6 +109,10 @@ export const BlueprintSchema = Type.Object(
         strict,
       ),
     ),
+    /** What people get of it: CEL over the context of the component's first node. */
+    outputs: Type.Optional(
+      Type.Record(Identifier, Type.Object({ ...typedValue, secret: Type.Optional(Type.Boolean({ description: 'Shown to who asks for it by name, never in a list.' })) }, strict), strict),
+    ),
     actions: Type.Record(Identifier, BlueprintActionSchema, strict),
   },
   { $id: 'Blueprint', additionalProperties: false },
@@ -109,6 +120,8 @@ export const BlueprintSchema = Type.Object(
 
 /** A blueprint that has the right shape; `checkBlueprint` says whether it makes sense. */
 export type BlueprintDocument = Static<typeof BlueprintSchema>
+/** What kind of value an output is. */
+export type OutputType = Static<typeof typedValue.type>
 export type BlueprintAction = Static<typeof BlueprintActionSchema>
 
 /** A blueprint with its templates: relative file name → text. `digest` covers both, so a changed template is a changed blueprint. */

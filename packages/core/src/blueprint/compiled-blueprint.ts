@@ -1,6 +1,7 @@
 /** A blueprint with everything that can be compiled once: parameter validators, rules, outputs, commands. Made by parseBlueprint. */
 import type { CommandKind } from '../command/command-schema.js'
 import type { SecretRequirement } from '../secret/reference.js'
+import type { OutputType } from './blueprint-schema.js'
 import type { CompiledValue } from './compiled-value.js'
 import type { CompiledExpression } from './expression.js'
 
@@ -41,11 +42,17 @@ export interface CompiledRequirement {
   readonly with: CompiledValue
 }
 
+export interface CompiledOutput {
+  readonly name: string
+  readonly type: OutputType
+  readonly value: CompiledExpression
+}
+
 export interface CompiledProvision {
   readonly interface: string
   readonly validateInputs: ValueValidator
   readonly secrets: readonly SecretRequirement[]
-  readonly outputs: readonly { readonly name: string; readonly type: 'string' | 'integer' | 'boolean' | 'list'; readonly value: CompiledExpression }[]
+  readonly outputs: readonly CompiledOutput[]
   readonly action: string | undefined
   readonly removeAction: string | undefined
 }
@@ -57,6 +64,8 @@ export interface CompiledBlueprint {
   readonly secrets: readonly SecretRequirement[]
   readonly requires: ReadonlyMap<string, CompiledRequirement>
   readonly provides: ReadonlyMap<string, CompiledProvision>
+  /** What people get of it. */
+  readonly outputs: readonly CompiledOutput[]
   /** In file order. */
   readonly actions: readonly CompiledAction[]
 }

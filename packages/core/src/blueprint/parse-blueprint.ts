@@ -4,8 +4,8 @@ import { commandSchemas, defaultCommandTimeoutMs, type CommandKind } from '../co
 import type { ErrorCode, Problem } from '../errors.js'
 import { digestOf } from '../graph/digest.js'
 import type { Parsed } from '../parsed.js'
-import { BlueprintSchema, type Blueprint, type BlueprintAction, type BlueprintDocument } from './blueprint-schema.js'
-import type { CompiledAction, CompiledBlueprint, CompiledCommand, CompiledProvision, CompiledRequirement, ValueValidator } from './compiled-blueprint.js'
+import { BlueprintSchema, type Blueprint, type BlueprintAction, type BlueprintDocument, type OutputType } from './blueprint-schema.js'
+import type { CompiledAction, CompiledBlueprint, CompiledCommand, CompiledOutput, CompiledProvision, CompiledRequirement, ValueValidator } from './compiled-blueprint.js'
 import { compileValue, guard, ValueError, type CompiledValue } from './compiled-value.js'
 import { compileExpression, type CompiledExpression } from './expression.js'
 import { shapeProblems } from '../plan/shape-problems.js'
@@ -45,6 +45,7 @@ class BlueprintCompiler {
       secrets: toSecrets(document.secrets),
       requires: new Map(Object.entries(document.requires ?? {}).map(([name, entry]) => [name, this.#requirement(entry, `requires.${name}`)])),
       provides: new Map(Object.entries(document.provides ?? {}).map(([name, entry]) => [name, this.#provision(entry, `provides.${name}`)])),
+      outputs: this.#outputs(document.outputs, 'outputs'),
       actions: this.#actions(),
     }
   }
@@ -58,10 +59,14 @@ class BlueprintCompiler {
       interface: entry.interface,
       validateInputs: this.#validator(entry.inputs, `${path}.inputs`),
       secrets: toSecrets(entry.secrets),
-      outputs: Object.entries(entry.outputs).map(([name, output]) => ({ name, type: output.type, value: this.#expression(output.value, `${path}.outputs.${name}.value`) })),
+      outputs: this.#outputs(entry.outputs, `${path}.outputs`),
       action: entry.action,
       removeAction: entry.removeAction,
     }
+  }
+
+  #outputs(outputs: Readonly<Record<string, { readonly type: OutputType; readonly value: string }>> = {}, path: string): CompiledOutput[] {
+    return Object.entries(outputs).map(([name, { type, value }]) => ({ name, type, value: this.#expression(value, `${path}.${name}.value`) }))
   }
 
   #actions(): CompiledAction[] {

@@ -101,7 +101,7 @@ function rehearse({ blueprints, components, ours }: Cast): Problem[] {
     const results = (['apply', 'destroy'] as const).map((kind) => buildGraph({ plan, catalog, nodes: fleet, kind }))
     const problems = results.flatMap((result) => (result.ok ? [] : result.problems))
     const stubborn = components.findIndex((_, index) => problems.some((problem) => problem.code === 'PLAN_RULE_BROKEN' && belongsTo(problem, index)))
-    if (stubborn === -1) return [...problems.filter((problem) => ours.some((index) => belongsTo(problem, index))).flatMap(translate), ...results.flatMap((result) => (result.ok ? findEarlyOutputs(result.value) : []))]
+    if (stubborn === -1) return [...problems.filter((problem) => ours.some((index) => belongsTo(problem, index))).flatMap(translate), ...results.flatMap((result) => (result.ok ? [...findEarlyOutputs(result.value), ...findWrongOutputs(result.value, blueprints[0]!)] : []))]
     // The rules want another number of nodes, or other parameters: then there is nothing to see here.
     sizes[stubborn]!++
     if (sizes[stubborn]! >= groupSizes.length) return []
@@ -147,6 +147,17 @@ function findEarlyOutputs(graph: ActionGraph): Problem[] {
       return [{ code: 'BLUEPRINT_REFERENCE' as const, path: `actions.${action.name.split(':')[0]}.commands[${index}]`, message: `uses output "${early.name}" of ${early.action.replace(`${star}/`, '').replace(/@.*/, '')}, which need not have ended before it` }]
     }),
   )
+}
+
+/** Outputs of the blueprint itself that no apply can give, and those that would be listed in the clear did nobody look. */
+function findWrongOutputs(graph: ActionGraph, { document }: Blueprint): Problem[] {
+  const ids = new Set(graph.actions.map(({ id }) => id))
+  return (graph.outputs ?? []).filter(({ component }) => component === star).flatMap(({ name, needs, isSecret }) => {
+    const report = (message: string): Problem[] => [{ code: 'BLUEPRINT_REFERENCE', path: `outputs.${name}`, message }]
+    const missing = needs.find((id) => !ids.has(id))
+    if (missing !== undefined) return report(`uses an output of ${missing.replace(`${star}/`, '').replace(/@.*/, '')}, which no apply runs`)
+    return isSecret && document.outputs?.[name]?.secret !== true ? report('names a secret and does not say `secret: true`') : []
+  })
 }
 
 /** Nodes with every label that the blueprints speak of. */

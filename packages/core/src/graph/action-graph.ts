@@ -3,6 +3,7 @@
  * the same plan, catalog and nodes give the same digest. Values that planning must not know stand in it as references (secret/reference.ts).
  */
 import type { ActionId, NodeId, TaskId } from '../ids.js'
+import type { OutputType } from '../blueprint/blueprint-schema.js'
 import type { Command } from '../command/command-schema.js'
 import type { SecretRequirement } from '../secret/reference.js'
 
@@ -89,6 +90,19 @@ export interface GroupRollout {
   readonly maxParallelNodes: number | null
 }
 
+/** What people get of a component, as far as planning knows it: `value` has references in place of the rest. */
+export interface GraphOutput {
+  readonly component: string
+  readonly name: string
+  readonly type: OutputType
+  readonly description: string
+  /** It says so, or it names a secret, or a secret output of an action. */
+  readonly isSecret: boolean
+  readonly value: unknown
+  /** Actions that must have succeeded for it to be there. Sorted. */
+  readonly needs: readonly ActionId[]
+}
+
 export interface ActionGraph {
   readonly kind: TaskKind
   readonly project: string
@@ -98,6 +112,8 @@ export interface ActionGraph {
   /** In an order in which each gate stands after those it depends on; ties broken by id. */
   readonly gates: readonly Gate[]
   readonly secrets: readonly SecretRequirement[]
+  /** Of an apply whose components have any, in order of component and name. */
+  readonly outputs?: readonly GraphOutput[]
   /** Group name → nodes chosen. */
   readonly placement: Readonly<Record<string, readonly NodeId[]>>
   /** `maxFailures`: of the whole plan; null: only groups and waves limit them. */

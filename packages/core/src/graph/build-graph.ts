@@ -18,6 +18,7 @@ import type { SecretRequirement } from '../secret/reference.js'
 import type { ActionGraph, TaskKind } from './action-graph.js'
 import { ActionPlanner, type Planned } from './action-planner.js'
 import { buildComponentContext, type ComponentContext } from './component-context.js'
+import { buildOutputs } from './component-outputs.js'
 import { digestOfGraph } from './digest.js'
 import { buildLimits, buildRollout } from './rollout.js'
 import { sortGraph } from './sort-graph.js'
@@ -60,6 +61,7 @@ export function buildGraph({ plan, catalog, nodes, placement: previous, kind, ap
   const earlier = new Map(kind === 'apply' && previous !== undefined ? Object.entries(previous).map(([group, chosen]) => [group, new Set(chosen)]) : [])
   const isAddition = (group: string, node: NodeId) => earlier.get(group)?.has(node) === false
   const planned = new ActionPlanner({ kind, contexts, wavesOf, isAddition, joinedAtOf: (node) => records.get(node)!.joinedAt, problems: collected }).plan()
+  const outputs = kind === 'apply' ? buildOutputs(contexts.values(), planned.actions, collected) : []
   if (collected.length > 0) return { ok: false, problems: limitProblems(collected) }
   const graph = {
     kind,
@@ -67,6 +69,7 @@ export function buildGraph({ plan, catalog, nodes, placement: previous, kind, ap
     deployment: deployment.name,
     ...order(planned, kind === 'apply' ? applied : undefined, plan.rollout?.trustUnchanged ?? false),
     secrets: [...secrets.values()].sort((a, b) => (a.name < b.name ? -1 : 1)),
+    ...(outputs.length > 0 && { outputs }),
     placement,
     rollout: buildRollout(plan),
     limits: buildLimits(plan),

@@ -4,7 +4,7 @@
  */
 import { ValueError } from '../blueprint/compiled-value.js'
 import { EvaluationContext, type CompiledExpression } from '../blueprint/expression.js'
-import type { BlueprintAction } from '../blueprint/blueprint-schema.js'
+import type { BlueprintAction, OutputType } from '../blueprint/blueprint-schema.js'
 import type { ActionId, NodeId } from '../ids.js'
 import { encodeReference, type SecretRequirement } from '../secret/reference.js'
 import type { ResolvedComponent, Binding } from '../plan/resolve-components.js'
@@ -74,8 +74,7 @@ function bind(input: ContextInput, entry: ResolvedComponent, base: EvaluationCon
   const outputs: Record<string, unknown> = {}
   for (const output of binding.compiled.outputs) {
     const value = evaluateOutput(output.value, context, binding)
-    const isRight = output.type === 'integer' ? Number.isInteger(value) || isReference(value) : output.type === 'list' ? Array.isArray(value) : typeof value === output.type
-    if (!isRight) input.problems.push({ code: 'PLAN_EXPRESSION', path, message: `output "${output.name}" of "${binding.provider}" must be of type ${output.type}, found ${JSON.stringify(value)}` })
+    if (!isOfType(value, output.type)) input.problems.push({ code: 'PLAN_EXPRESSION', path, message: `output "${output.name}" of "${binding.provider}" must be of type ${output.type}, found ${JSON.stringify(value)}` })
     outputs[output.name] = value
   }
   return outputs
@@ -90,6 +89,9 @@ function evaluateOutput(output: CompiledExpression, context: EvaluationContext, 
     throw new ValueError(error.where, `uses.${binding.relation}: "${binding.provider}": ${error.path}`, error.message, error)
   }
 }
+
+/** Whether an output may have this value. For an integer a reference may stand: it is known when its action has run. */
+export const isOfType = (value: unknown, type: OutputType): boolean => (type === 'integer' ? Number.isInteger(value) || isReference(value) : type === 'list' ? Array.isArray(value) : typeof value === type)
 
 const isReference = (value: unknown): boolean => typeof value === 'string' && value.startsWith('⟦')
 

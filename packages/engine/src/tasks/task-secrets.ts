@@ -3,9 +3,9 @@
  * deployment under `deployment/<project>/<deployment>`, made once, and secret outputs under `task/<id>`, replaced when an action runs again.
  */
 import { randomInt } from 'node:crypto'
-import type { ActionGraph, ActionId, Reference, SecretRequirement, TaskId, TaskKind, TrackedTask } from '@lichen/core'
+import { type ActionGraph, type ActionId, nameOfOutput, type Reference, scopeOfDeployment, scopeOfTask, type SecretRequirement, type TaskId, type TaskKind, type TrackedTask } from '@lichen/core'
 import type { SecretStore, Store } from '@lichen/store'
-import { type Sealer, sealContext } from '../sealer.js'
+import { openSecret, type Sealer, sealContext } from '../sealer.js'
 import type { ReferencedValue } from './references.js'
 
 export interface TaskSecrets {
@@ -30,15 +30,15 @@ export interface SecretsOfTask {
 
 /** The values of this task. Secrets of the deployment that are missing are made and stored first. */
 export async function openTaskSecrets({ secrets, tasks }: Pick<Store, 'secrets' | 'tasks'>, sealer: Sealer, { task, kind, graph, isNew }: SecretsOfTask): Promise<TaskSecrets> {
-  const ofDeployment = await readDeploymentSecrets(secrets, sealer, `deployment/${graph.project}/${graph.deployment}`, graph.secrets)
-  const outputScope = `task/${task}`
+  const ofDeployment = await readDeploymentSecrets(secrets, sealer, scopeOfDeployment(graph.project, graph.deployment), graph.secrets)
+  const outputScope = scopeOfTask(task)
   const before = kind === 'check' ? await listApplied(tasks, graph) : listUnchanged(graph)
   const ofBefore = await openOutputsOfBefore(secrets, sealer, before)
   const outputs = isNew ? new Map<string, string>() : await openScope(secrets, sealer, outputScope)
   return {
     find(reference, view) {
       if (reference.kind === 'secret') return asSecret(ofDeployment.get(reference.name))
-      const name = `${reference.action}#${reference.name}`
+      const name = nameOfOutput(reference.action, reference.name)
       const vertex = view.index.byId.get(reference.action as ActionId)
       // Only what verifies unchanged actions asks before they are settled: then what they gave when they last ran is what it should find. A check runs nothing that could give anything.
       const isOfBefore = kind === 'check' || (vertex !== undefined && vertex.action.unchanged !== null && (vertex.view.isUnchanged || vertex.view.state === 'pending'))
@@ -51,7 +51,7 @@ export async function openTaskSecrets({ secrets, tasks }: Pick<Store, 'secrets' 
     async keepOutputs(action, values) {
       await Promise.all(
         Object.entries(values).map(([output, value]) => {
-          const name = `${action}#${output}`
+          const name = nameOfOutput(action, output)
           outputs.set(name, value)
           return secrets.putSecret({ scope: outputScope, name, sealed: sealer.seal(Buffer.from(value), sealContext(outputScope, name)) })
         }),
@@ -76,7 +76,7 @@ async function listApplied(tasks: Store['tasks'], { project, deployment, actions
 async function openOutputsOfBefore(secrets: SecretStore, sealer: Sealer, before: Before): Promise<ReadonlyMap<string, string>> {
   const found = new Map<string, string>()
   for (const task of new Set([...before.values()].map((entry) => entry.task))) {
-    for (const [name, value] of await openScope(secrets, sealer, `task/${task}`)) if (before.get(name.slice(0, name.lastIndexOf('#')))?.task === task) found.set(name, value)
+    for (const [name, value] of await openScope(secrets, sealer, scopeOfTask(task))) if (before.get(name.slice(0, name.lastIndexOf('#')))?.task === task) found.set(name, value)
   }
   return found
 }
@@ -94,4 +94,4 @@ async function readDeploymentSecrets(secrets: SecretStore, sealer: Sealer, scope
 }
 
 const openScope = async (secrets: SecretStore, sealer: Sealer, scope: string): Promise<Map<string, string>> =>
-  new Map((await secrets.readSecrets(scope)).map(({ name, sealed }) => [name, sealer.open(sealed, sealContext(scope, name)).toString('utf8')]))
+  new Map((await secrets.readSecrets(scope)).map((secret) => [secret.name, openSecret(sealer, secret)]))

@@ -29,6 +29,7 @@ const VersionSchema = Type.Object({
     }),
     { description: 'What other components can use.' },
   ),
+  outputs: Type.Record(Type.String(), Type.Object({ type: Type.String(), secret: Type.Boolean(), description: Type.Optional(Type.String()) }), { description: 'What people get of it.' }),
   secrets: Type.Array(Type.String(), { description: 'Secrets that are generated for each component.' }),
   actions: Type.Array(Type.String()),
 })
@@ -85,6 +86,7 @@ function describeVersion({ document, digest }: Blueprint): Static<typeof Version
       inputs: provided.inputs ?? {},
       outputs: mapValues(provided.outputs, (output) => ({ type: output.type, ...(output.description === undefined ? {} : { description: output.description }) })),
     })),
+    outputs: mapValues(document.outputs, ({ type, secret = false, description }) => ({ type, secret, ...(description === undefined ? {} : { description }) })),
     secrets: Object.keys(document.secrets ?? {}),
     actions: Object.keys(document.actions),
   }

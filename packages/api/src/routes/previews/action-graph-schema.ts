@@ -1,5 +1,5 @@
 import { Type } from '@sinclair/typebox'
-import { Choice } from '../../schema/fields.js'
+import { Choice, outputTypes } from '../../schema/fields.js'
 
 const SpecSchema = Type.Unsafe<unknown>({ type: 'object', additionalProperties: true, description: 'What the command does, by its kind. Secrets and outputs of earlier actions stand here as references: `⟦secret:NAME⟧`, `⟦output:ACTION#NAME⟧`.' })
 
@@ -54,6 +54,20 @@ export const graphFields = {
     { description: 'What opens between actions: waves, approvals, and barriers that stand for many actions.' },
   ),
   secrets: Type.Array(Type.Object({ name: Type.String(), length: Type.Integer() }), { description: 'Secrets that are generated once for the deployment; their names alone.' }),
+  outputs: Type.Optional(
+    Type.Array(
+      Type.Object({
+        component: Type.String(),
+        name: Type.String(),
+        type: Choice(outputTypes, 'Of its value.'),
+        description: Type.String(),
+        isSecret: Type.Boolean(),
+        value: Type.Unsafe<unknown>({ description: 'With references in place of secrets and of what actions will give.' }),
+        needs: Type.Array(Type.String(), { description: 'Actions that must have succeeded for it to be there.' }),
+      }),
+      { description: 'What people will get of it; missing where there is nothing, and when it is no apply.' },
+    ),
+  ),
   placement: Type.Record(Type.String(), Type.Array(Type.String()), { description: 'Node group → nodes chosen.' }),
   rollout: Type.Object({
     maxParallelNodes: Type.Integer(),
