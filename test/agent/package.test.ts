@@ -28,6 +28,8 @@ t.test('packages are installed, changed and removed with real apt', { skip: why,
     { name: 'lichen-test', version: '1.0', scripts: { postinst: traceStart } },
     { name: 'lichen-test', version: '2.0', scripts: { postinst: traceStart }, fields: 'Recommends: lichen-test-extra\n' },
     { name: 'lichen-test-extra', version: '1.0', files: { 'etc/lichen-test-extra.conf': 'x\n' }, fields: 'Provides: lichen-test-virtual\n', scripts: { config: '#!/bin/sh\n' } },
+    { name: 'lichen-test-other', version: '1.0' },
+    { name: 'lichen-test-other', version: '1.1' },
     { name: 'lichen-test-broken', version: '1.0', scripts: { postinst: '#!/bin/sh\necho the cause of it >&2\nexit 7\n' } },
   ])
   const gateway = await startGateway(t)
@@ -42,6 +44,13 @@ t.test('packages are installed, changed and removed with real apt', { skip: why,
 
   const again = await answer(t, gateway, [makeCommand('package', { names: ['lichen-test'] })])
   t.match(again, { outcome: 'succeeded', changed: false }, 'present in an older version is present: nothing is upgraded')
+
+  const onlyMissing = makeCommand('package', { names: ['lichen-test=2.0', 'lichen-test-other=1.0'], onlyMissing: true }, 90_000)
+  t.match(await answer(t, gateway, [onlyMissing], 'check'), { outcome: 'succeeded', changed: true, commands: [{ diff: '+ lichen-test-other=1.0' }] }, 'an installed package is as it is to be in any version')
+  const added = await answer(t, gateway, [onlyMissing, onlyMissing, shellOutput('dpkg-query -W lichen-test lichen-test-other')])
+  t.match(added, { outcome: 'succeeded', commands: [{ changed: true, diff: '+ lichen-test-other=1.0' }, { changed: false }], outputs: { text: 'lichen-test\t1.0\nlichen-test-other\t1.0' } }, added.log)
+  const nowhere = await answer(t, gateway, [makeCommand('package', { names: ['lichen-test=2.0', 'lichen-test-broken=9'], onlyMissing: true }, 90_000)])
+  t.match(nowhere, { outcome: 'failed', failure: { code: 'COMMAND_PACKAGE_UNKNOWN', message: 'no such package in the apt sources of this node: lichen-test-broken=9' } }, 'a missing one has to be there in the version asked for')
 
   const upgraded = await answer(t, gateway, [makeCommand('package', { names: ['lichen-test=2.0'], held: true, startServices: true }, 90_000), shellOutput('cat /var/lichen-test.trace; apt-mark showhold; dpkg -l lichen-test-extra 2>/dev/null | grep -c ^ii || true')])
   t.match(upgraded, { outcome: 'succeeded', commands: [{ diff: 'lichen-test 1.0 → 2.0\nhold lichen-test' }], outputs: { text: 'start 55\ndbus 55\nlichen-test\n0' } }, upgraded.log)
@@ -61,7 +70,7 @@ t.test('packages are installed, changed and removed with real apt', { skip: why,
   t.match(repaired, { outcome: 'succeeded' }, repaired.log)
   t.match(repaired.log, /dpkg was interrupted before/)
 
-  const removed = await answer(t, gateway, [makeCommand('package', { names: ['lichen-test', 'lichen-test-broken'], state: 'absent' }, 90_000), makeCommand('package', { names: ['lichen-test-extra'], state: 'purged' }, 90_000), shellOutput('dpkg -l "lichen-test*" | grep -c ^ii || true')])
+  const removed = await answer(t, gateway, [makeCommand('package', { names: ['lichen-test', 'lichen-test-other', 'lichen-test-broken'], state: 'absent' }, 90_000), makeCommand('package', { names: ['lichen-test-extra'], state: 'purged' }, 90_000), shellOutput('dpkg -l "lichen-test*" | grep -c ^ii || true')])
   t.match(removed, { outcome: 'succeeded', outputs: { text: '0' } }, removed.log)
 
   const waiting = await answer(t, gateway, [
@@ -106,5 +115,6 @@ t.test('an installed package needs no apt at all', async (t) => {
   const gateway = await startGateway(t)
   await startTestAgent(t, gateway)
   t.match(await answer(t, gateway, [makeCommand('package', { names: ['dpkg'] })]), { outcome: 'succeeded', changed: false })
+  t.match(await answer(t, gateway, [makeCommand('package', { names: ['dpkg=0.1'], onlyMissing: true })]), { outcome: 'succeeded', changed: false })
   t.match(await answer(t, gateway, [makeCommand('package', { names: ['no-such-package'], state: 'purged' })]), { outcome: 'succeeded', changed: false })
 })

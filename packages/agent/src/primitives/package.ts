@@ -1,7 +1,7 @@
 /**
  * Debian packages present, absent or purged, through apt-get. One command at a time on a node; dpkg's own lock is waited for.
  *
- * 1. Packages that are there in an accepted version are left alone: nothing is upgraded that was not asked for.
+ * 1. Packages that are there in an accepted version (with `onlyMissing`: in any) are left alone: nothing is upgraded that was not asked for.
  * 2. A dpkg that was interrupted is repaired first.
  * 3. A name is looked up before it is given to apt-get, which would take an unknown one for a pattern, or `name-` for a removal.
  */
@@ -51,15 +51,15 @@ function compare(spec: Spec, installed: ReadonlyMap<string, InstalledPackage>): 
     const present = installed.get(name)
     if (spec.state === 'absent') return present?.isInstalled ? [`- ${name} ${present.version}`] : []
     if (spec.state === 'purged') return present?.isKnown ? [`- ${name} ${present.version}`] : []
-    const lines = isSatisfied(present, version) ? [] : [present?.isInstalled ? `${name} ${present.version} → ${version}` : `+ ${text}`]
+    const lines = isSatisfied(spec, present, version) ? [] : [present?.isInstalled ? `${name} ${present.version} → ${version}` : `+ ${text}`]
     if (spec.held === true && !present?.isHeld) lines.push(`hold ${name}`)
     if (spec.held === false && present?.isHeld) lines.push(`no longer hold ${name}`)
     return lines
   })
 }
 
-const isSatisfied = (present: InstalledPackage | undefined, version: string | undefined): boolean =>
-  present?.isInstalled === true && (version === undefined || present.version === version)
+const isSatisfied = (spec: Spec, present: InstalledPackage | undefined, version: string | undefined): boolean =>
+  present?.isInstalled === true && (spec.onlyMissing === true || version === undefined || present.version === version)
 
 async function bringAbout(spec: Spec, context: CommandContext): Promise<Done> {
   const installed = await readInstalled(spec.names.map((text) => splitName(text).name), context)
@@ -69,7 +69,10 @@ async function bringAbout(spec: Spec, context: CommandContext): Promise<Done> {
     const present = names.filter((name) => installed.get(name)?.isKnown)
     return (await apt(spec.state === 'purged' ? 'purge' : 'remove', ['--allow-change-held-packages', '--', ...present], context)) ?? {}
   }
-  const missing = spec.names.filter((text) => !isSatisfied(installed.get(splitName(text).name), splitName(text).version))
+  const missing = spec.names.filter((text) => {
+    const { name, version } = splitName(text)
+    return !isSatisfied(spec, installed.get(name), version)
+  })
   if (missing.length > 0) {
     const failed = (await findMissing(missing, context)) ?? (await preseed(spec, context)) ?? (await install(spec, missing, context))
     if (failed) return failed

@@ -18,6 +18,7 @@ export const PackageSchema = Type.Object(
   {
     names: Type.Array(Type.String({ pattern: '^[a-z0-9][a-z0-9+.-]+(=[A-Za-z0-9.+~:-]+)?$' }), { minItems: 1, description: 'Package names, with `=version` to ask for one.' }),
     state: Type.Optional(Type.Union([Type.Literal('present'), Type.Literal('absent'), Type.Literal('purged')])),
+    onlyMissing: Type.Optional(Type.Boolean({ description: 'Leave packages that are installed in any version as they are; the version asked for counts for those that are missing. Default: false.' })),
     held: Type.Optional(Type.Boolean({ description: 'Mark as held, so that an upgrade of the system leaves it alone.' })),
     recommends: Type.Optional(Type.Boolean({ description: 'Install recommended packages too. Default: false.' })),
     startServices: Type.Optional(Type.Boolean({ description: 'Let the packages start their services at installation. Default: false: services start when a `service` command says so.' })),
