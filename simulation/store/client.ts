@@ -70,7 +70,7 @@ export function openStoreClient({ database, call, soon }: StoreClientParts): Sto
       release: (task, engine) => ask('release', () => tasks.release(task, engine)),
       readOwners: (all) => ask('readOwners', () => tasks.readOwners(all)),
       readApplied: (project, deployment) => ask('readApplied', () => tasks.readApplied(project, deployment)),
-      readPlacement: (project, deployment) => ask('readPlacement', () => tasks.readPlacement(project, deployment)),
+      readFootprint: (project, deployment) => ask('readFootprint', () => tasks.readFootprint(project, deployment)),
       readFront: (project, deployment) => ask('readFront', () => tasks.readFront(project, deployment)),
       listUnowned: (now, limit) => ask('listUnowned', () => tasks.listUnowned(now, limit)),
     },

@@ -2,18 +2,20 @@
  * Tasks, events, leases, outbox and what is applied, in memory, with the semantics of the real adapters: each call is one transaction, and what it decides comes from the
  * same rules (`packages/store/src/rules`). Every call here is atomic and durable when it returns; waiting and failing are the client's part.
  */
-import { type ActionGraph, type LichenError, type RecordedEvent, taskId, type TaskId } from '@lichen/core'
+import { type ActionGraph, type Footprint, type LichenError, type RecordedEvent, taskId, type TaskId } from '@lichen/core'
 import type { AppliedAction, Append, AppendAnswer, EngineIdentity, Lease, NewTask, OutboxRow, TaskStore, TaskSummary } from '@lichen/store'
 import { type AppendRows, decideAppends, type Head } from '../../packages/store/dist/rules/append-rules.js'
 import { buildBell } from '../../packages/store/dist/rules/bell.js'
 import { answerTaken, type Created, decideKeys, keyLifeMs, type KnownKey } from '../../packages/store/dist/rules/create-rules.js'
+import { decodeFootprint } from '../../packages/store/dist/rules/footprint.js'
 import { turnless } from '../../packages/store/dist/rules/turn.js'
 
 interface TaskRow {
   summary: TaskSummary
   plan: string
   graph: ActionGraph | null
-  placement: ActionGraph['placement'] | null
+  /** JSON, as the adapters keep it. */
+  placement: string | null
   readonly first: string
   readonly events: RecordedEvent[]
   owner: string | null
@@ -162,13 +164,14 @@ export class TaskTables {
     return [...this.#applied.values()].filter((row) => row.project === project && row.deployment === deployment).map((row) => row.applied)
   }
 
-  readPlacement(project: string, deployment: string): ActionGraph['placement'] | undefined {
+  readFootprint(project: string, deployment: string): Footprint | undefined {
+    const ofDeployment = [...this.#tasks.values()].filter(({ summary }) => summary.project === project && summary.deployment === deployment)
     let newest: TaskRow | undefined
-    for (const row of this.#tasks.values()) {
-      const { summary } = row
-      if (summary.project === project && summary.deployment === deployment && summary.kind === 'apply' && row.placement !== null && (newest === undefined || summary.id > newest.summary.id)) newest = row
-    }
-    return newest?.placement ?? undefined
+    for (const row of ofDeployment) if (row.summary.kind === 'apply' && row.placement !== null && (newest === undefined || row.summary.id > newest.summary.id)) newest = row
+    if (newest === undefined) return undefined
+    const { id } = newest.summary
+    const isDestroyed = ofDeployment.some(({ summary }) => summary.kind === 'destroy' && summary.outcome === 'succeeded' && summary.id > id)
+    return decodeFootprint({ plan: newest.plan, placement: newest.placement!, isDestroyed })
   }
 
   /** The rules of `rules/turn.ts`, which are SQL there. */
@@ -223,7 +226,7 @@ export class TaskTables {
       const row = this.#tasks.get(task)!
       if (plan !== null) row.plan = plan
       if (graph !== null) row.graph = JSON.parse(graph) as ActionGraph
-      if (placement !== null) row.placement = JSON.parse(placement) as ActionGraph['placement']
+      if (placement !== null) row.placement = placement
     }
     for (const [key, { project, deployment, applied }] of rows.applied) {
       if (applied === null) this.#applied.delete(key)

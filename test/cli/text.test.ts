@@ -57,6 +57,15 @@ t.test('a preview says in numbers what would run, then waves and approvals, then
   ])
 })
 
+t.test('a preview says what leaves: nodes of components that stay, and components that go', async (t) => {
+  const firstLine = (departures: NonNullable<Preview['departures']>[number]['departures']): string | undefined => buildPreviewLines(plain, { ...preview, departures: [{ departures }] }, { file: 'x', kind: 'apply', listsAll: false })[0]
+  t.match(firstLine([{ component: 'workers', nodes: ['w2'], isWhole: false }]), /, 1 node leaves \(w2 of workers\)$/)
+  const many = Array.from({ length: 5 }, (_, index) => `w${index}`)
+  t.match(firstLine([{ component: 'workers', nodes: many, isWhole: false }, { component: 'cni', nodes: ['w0'], isWhole: false }, { component: 'cache', nodes: ['n1'], isWhole: true }]), /, 5 nodes leave \(w0 of workers, cni, w1 of workers, w2 of workers and 2 more\), 1 component leaves \(cache\)$/)
+  const lines = buildPreviewLines(plain, { ...preview, actions: [action('workers/remove@w2', { isDeparture: true })] }, { file: 'x', kind: 'apply', listsAll: false })
+  t.ok(lines.includes('workers/remove on w2 (leaves)'))
+})
+
 t.test('a preview lists everything when it is asked to, and shortens long lists', async (t) => {
   const lines = buildPreviewLines(plain, preview, { file: 'shop.yaml', kind: 'apply', listsAll: true })
   t.ok(lines.includes('etcd/packages on n1 unchanged since t-1'))

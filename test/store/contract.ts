@@ -1,5 +1,5 @@
 import type { Test } from 'tap'
-import { actionId, nodeId, taskId, type ActionGraph, type Facts, type TaskEvent, type TaskId } from '@lichen/core'
+import { actionId, nodeId, taskId, type ActionGraph, type Facts, type Plan, type TaskEvent, type TaskId, type TaskOutcome } from '@lichen/core'
 import type { AppliedAction, Append, EngineIdentity, EngineRecord, NewLogChunk, NewTask, Store } from '@lichen/store'
 import { eventually } from '../eventually.js'
 
@@ -128,7 +128,7 @@ function testTasks(t: Test, make: MakeDatabase): void {
     t.same(await store.tasks.append([makeAppend(unknown, 0), makeAppend(unknown, 0, { epoch: 1 })]), ['conflict', 'fenced'])
     t.same(await store.logs.readLog(unknown, 0, 100), [])
     t.equal(await store.logs.logEnd(unknown), 0)
-    t.equal(await store.tasks.readPlacement('demo', 'none'), undefined)
+    t.equal(await store.tasks.readFootprint('demo', 'none'), undefined)
   })
 
   t.test('lists are newest first, page by page without gap or double, with filters', async (t) => {
@@ -162,8 +162,26 @@ function testTasks(t: Test, make: MakeDatabase): void {
     for (const id of ['t-1', 't-2', 't-3', 't-4']) await store.tasks.create(makeTask(id, id === 't-3' ? { kind: 'destroy' } : {}))
     const plan = (id: string, node: string): Append => makeAppend(taskId(id), 1, { graph: makeGraph({ placement: { control: [nodeId(node)] } }) })
     await store.tasks.append([plan('t-1', 'node-1'), plan('t-2', 'node-2'), plan('t-3', 'node-3')])
-    t.same(await store.tasks.readPlacement('demo', 'keystone'), { control: ['node-2'] })
-    t.equal(await store.tasks.readPlacement('demo', 'other'), undefined)
+    t.same(await store.tasks.readFootprint('demo', 'keystone'), { placement: { control: ['node-2'] }, nodes: {}, departures: [], plan: makeTask('t-2').plan, isDestroyed: false })
+    t.equal(await store.tasks.readFootprint('demo', 'other'), undefined)
+  })
+
+  t.test('a footprint has what was known of nodes, what was leaving, and whether all was destroyed since', async (t) => {
+    const { store } = await openFor(t, make)
+    for (const [id, kind] of [['t-1', 'destroy'], ['t-2', 'apply'], ['t-3', 'destroy'], ['t-4', 'apply']] as const) await store.tasks.create(makeTask(id, { kind }))
+    const ended = (id: string, outcome: TaskOutcome): Append => makeAppend(taskId(id), 1, { summary: { state: 'ended', outcome, reason: '', counts: {} } })
+    const nodes = { 'node-1': { hostname: 'one', address: '10.0.0.1', labels: { role: 'control' } } }
+    const plan: Plan = { apiVersion: 'lichen.dev/v1', kind: 'DeploymentPlan', metadata: { name: 'keystone' }, nodes: [{ name: 'control' }], components: [{ name: 'a', blueprint: 'a', on: 'control' }] }
+    const departures: ActionGraph['departures'] = [{ plan, placement: { control: [nodeId('node-1')] }, departures: [{ component: 'a', nodes: [nodeId('node-1')], isWhole: true, actions: [actionId('a/remove@node-1')], done: [] }] }]
+    await store.tasks.append([ended('t-1', 'succeeded'), makeAppend(taskId('t-2'), 1, { graph: makeGraph({ known: { nodes, before: null }, departures }) })])
+    const read = () => store.tasks.readFootprint('demo', 'keystone')
+    t.match(await read(), { nodes, departures, isDestroyed: false }, 'a destroy before it says nothing')
+    await store.tasks.append([ended('t-3', 'failed')])
+    t.match(await read(), { isDestroyed: false }, 'nor does one that failed')
+    await store.tasks.append([{ ...ended('t-3', 'succeeded'), expectedSeq: 2 }])
+    t.match(await read(), { placement: { control: ['node-1'] }, isDestroyed: true })
+    await store.tasks.append([makeAppend(taskId('t-4'), 1, { graph: makeGraph() })])
+    t.match(await read(), { nodes: {}, departures: [], isDestroyed: false })
   })
 }
 
@@ -302,7 +320,7 @@ function testEvents(t: Test, make: MakeDatabase): void {
     t.match(await store.tasks.read(task), { plan: 'second', graph })
     await store.tasks.append([makeAppend(task, 3, { plan: 'third', graph: other }), makeAppend(task, 4, { plan: 'fourth' }), makeAppend(task, 4, { plan: 'of a part that is refused' })])
     t.match(await store.tasks.read(task), { plan: 'fourth', graph: other })
-    t.same(await store.tasks.readPlacement('demo', 'keystone'), { control: ['node-2'] })
+    t.match(await store.tasks.readFootprint('demo', 'keystone'), { placement: { control: ['node-2'] }, plan: 'fourth' })
   })
 
   t.test('a paused task is listed as such', async (t) => {
@@ -344,7 +362,7 @@ function testReadsAtOnce(t: Test, make: MakeDatabase): void {
     const store = await fill(t)
     const reads = await Promise.all([taskId('t-000'), ...ids].map(async (id, index) => {
       const [task, all, some, applied, placement] = await Promise.all([
-        store.tasks.read(id), store.tasks.readEvents(id, 0), store.tasks.readEvents(id, 3, index), store.tasks.readApplied('demo', `of ${id}`), store.tasks.readPlacement('demo', `of ${id}`),
+        store.tasks.read(id), store.tasks.readEvents(id, 0), store.tasks.readEvents(id, 3, index), store.tasks.readApplied('demo', `of ${id}`), store.tasks.readFootprint('demo', `of ${id}`).then((footprint) => footprint?.placement),
       ])
       return { id: task?.summary.id, keys: Object.keys(task?.summary ?? {}).includes('at'), plan: task?.plan, digest: task?.graph?.digest.replace(/^d+/, ''), all: all.map(({ seq }) => seq), some: some.map(({ seq }) => seq), applied: applied.map(({ action, outputs }) => [action, outputs]), placement }
     }))

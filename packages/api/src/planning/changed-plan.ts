@@ -1,5 +1,5 @@
 /** A task's plan with other parameters, and the graph that has the same actions as before where nothing of theirs changed. */
-import { buildGraph, checkPlan, LichenError, parsePlan, rebaseGraph, suggest, type ActionGraph, type Applied, type Plan, type Problem, type TaskKind } from '@lichen/core'
+import { buildGraph, checkPlan, inheritanceOf, LichenError, parsePlan, rebaseGraph, suggest, type ActionGraph, type Applied, type Plan, type Problem, type TaskKind } from '@lichen/core'
 import type { Context } from '../context.js'
 import { findPlanProblems } from './checked-plan.js'
 import { rejectPlan } from './plan-input.js'
@@ -46,15 +46,16 @@ function changeParameters(plan: Plan, change: ParameterChange): Plan {
 }
 
 /**
- * The graph of the plan with all else as it was when `before` was planned: its nodes, and what was known to be applied then. What this task itself brought about
+ * The graph of the plan with all else as it was when `before` was planned: its nodes, what left with it, and what was known to be applied then. What this task itself brought about
  * is not among it, for in `before` it had yet to run.
  */
 async function rebuildGraph({ catalog, nodes }: Pick<Context, 'catalog' | 'nodes'>, plan: Plan, before: ActionGraph): Promise<ActionGraph> {
   const { kind, placement } = before
+  const inheritance = inheritanceOf(before)
   const records = await nodes.readFresh()
-  const problems = checkPlan(plan, catalog, records, { placement, kind })
+  const problems = checkPlan(plan, catalog, records, { placement, kind, inheritance })
   if (problems.length > 0) throw rejectPlan(problems)
-  const graph = buildGraph({ plan, catalog, nodes: records, placement, kind, applied: appliedBefore(before) })
+  const graph = buildGraph({ plan, catalog, nodes: records, placement, kind, applied: appliedBefore(before), inheritance })
   if (!graph.ok) throw rejectPlan(graph.problems)
   return rebaseGraph(before, graph.value)
 }

@@ -1,5 +1,5 @@
 /** Whether a plan makes sense on these nodes, and what it comes to. */
-import { buildGraph, checkPlan, LichenError, type ActionGraph, type Parsed, type Plan, type Problem, type TaskKind } from '@lichen/core'
+import { asksForBefore, buildGraph, buildInheritance, checkPlan, LichenError, type ActionGraph, type Parsed, type Plan, type Problem, type TaskKind } from '@lichen/core'
 import type { Context } from '../context.js'
 
 /**
@@ -7,18 +7,19 @@ import type { Context } from '../context.js'
  * deployment has already is lost just now.
  */
 export async function findPlanProblems({ store, catalog, nodes }: Pick<Context, 'store' | 'catalog' | 'nodes'>, plan: Plan, kind: TaskKind): Promise<readonly Problem[]> {
-  // The usual case first: sound on the nodes as last read, without a question to the store. A destroy goes to the deployment's own nodes only.
-  if (kind !== 'destroy' && checkPlan(plan, catalog, await nodes.readRecent(), { kind }).length === 0) return []
+  // The usual case first: sound on the nodes as last read, without a question to the store. A destroy goes to the deployment's own nodes only, and rules may ask for them.
+  if (kind !== 'destroy' && !asksForBefore(plan, catalog) && checkPlan(plan, catalog, await nodes.readRecent(), { kind }).length === 0) return []
   const { project, deployment } = nameDeployment(plan)
-  const [placement, records] = await Promise.all([store.tasks.readPlacement(project, deployment), nodes.readFresh()])
-  return checkPlan(plan, catalog, records, { placement, kind })
+  const [footprint, records] = await Promise.all([store.tasks.readFootprint(project, deployment), nodes.readFresh()])
+  return checkPlan(plan, catalog, records, { placement: footprint?.placement, kind, inheritance: buildInheritance(footprint, new Map()) })
 }
 
 /** The graph of the plan as an engine would build it now: same nodes as before where the deployment has some, and with what is applied already left out. */
 export async function buildGraphNow({ store, catalog, nodes }: Pick<Context, 'store' | 'catalog' | 'nodes'>, plan: Plan, kind: TaskKind): Promise<Parsed<ActionGraph>> {
   const { project, deployment } = nameDeployment(plan)
-  const [placement, records, known] = await Promise.all([store.tasks.readPlacement(project, deployment), nodes.readFresh(), kind === 'apply' ? store.tasks.readApplied(project, deployment) : []])
-  return buildGraph({ plan, catalog, nodes: records, placement, kind, applied: new Map(known.map((entry) => [entry.action, entry])) })
+  const [footprint, records, known] = await Promise.all([store.tasks.readFootprint(project, deployment), nodes.readFresh(), kind === 'check' ? [] : store.tasks.readApplied(project, deployment)])
+  const applied = new Map(known.map((entry) => [entry.action, entry]))
+  return buildGraph({ plan, catalog, nodes: records, placement: footprint?.placement, kind, applied, inheritance: buildInheritance(footprint, applied) })
 }
 
 /** Which deployment the plan belongs to. */

@@ -16,6 +16,7 @@ interface PreviewAction {
   readonly commands: readonly PreviewCommand[]
   readonly unchanged: { readonly since: string } | null
   readonly verifies: readonly unknown[]
+  readonly isDeparture?: true
 }
 
 interface PreviewGate {
@@ -34,6 +35,13 @@ export interface Preview {
   /** Each after those it depends on. */
   readonly actions: readonly PreviewAction[]
   readonly gates: readonly PreviewGate[]
+  readonly departures?: readonly { readonly departures: readonly PreviewDeparture[] }[]
+}
+
+interface PreviewDeparture {
+  readonly component: string
+  readonly nodes: readonly string[]
+  readonly isWhole: boolean
 }
 
 export interface PreviewOptions {
@@ -46,12 +54,13 @@ export interface PreviewOptions {
 
 /** The preview for a person: numbers, waves and approvals, what runs with its commands, and the digest. */
 export function buildPreviewLines(style: Terminal['style'], preview: Preview, options: PreviewOptions): string[] {
-  const { digest, deployment, counts, actions, gates } = preview
-  const lines = [style('bold', `${options.kind} ${deployment}: ${describeCounts(counts)}`)]
+  const { digest, deployment, counts, actions, gates, departures = [] } = preview
+  const leaving = departures.flatMap((former) => former.departures)
+  const lines = [style('bold', `${options.kind} ${deployment}: ${[...describeCounts(counts), ...describeLeaving(leaving)].join(', ')}`)]
   if (counts.verifying > 0) lines.push(style('dim', `first ${countOf(counts.verifying, 'check')} whether what is unchanged is still there; what is gone runs too, and so does what comes after a change`))
   lines.push(...listSteps(gates))
   for (const action of options.listsAll ? actions : actions.filter((each) => each.unchanged === null && each.verifies.length === 0)) {
-    lines.push('', `${style('cyan', `${action.component}/${action.name}`)} on ${action.node}${action.unchanged === null ? '' : style('dim', ` unchanged since ${action.unchanged.since}`)}`)
+    lines.push('', `${style('cyan', `${action.component}/${action.name}`)} on ${action.node}${action.unchanged === null ? '' : style('dim', ` unchanged since ${action.unchanged.since}`)}${action.isDeparture ? style('dim', ' (leaves)') : ''}`)
     if (action.after.length > 0) lines.push(style('dim', `  after ${shorten(action.after)}`))
     lines.push(...action.commands.map((command) => `  ${command.kind.padEnd(9)} ${command.name}${style('dim', describeSubject(command))}`))
   }
@@ -61,12 +70,26 @@ export function buildPreviewLines(style: Terminal['style'], preview: Preview, op
   return lines
 }
 
-function describeCounts({ toRun, unchanged, approvals, toRunAfterApproval }: Preview['counts']): string {
+function describeCounts({ toRun, unchanged, approvals, toRunAfterApproval }: Preview['counts']): string[] {
   const parts = [`${formatCount(toRun)} to run`]
   if (unchanged > 0) parts.push(`${formatCount(unchanged)} unchanged`)
   if (approvals > 0) parts.push(`${countOf(approvals, 'approval')}${toRunAfterApproval > 0 ? ` (${formatCount(toRunAfterApproval)} of them to run after one)` : ''}`)
-  return parts.join(', ')
+  return parts
 }
+
+/** More than these in one line are told by their number. */
+const maxLeaving = 3
+
+/** `1 node leaves (w2 of workers)`, `1 component leaves (cache)`: nodes that components lose while they stay, and components that go altogether. */
+function describeLeaving(leaving: readonly PreviewDeparture[]): string[] {
+  const byNode = new Map<string, string[]>()
+  for (const { component, nodes, isWhole } of leaving) if (!isWhole) for (const node of nodes) byNode.set(node, [...(byNode.get(node) ?? []), component])
+  const nodes = [...byNode].map(([node, components]) => `${node} of ${listSome(components)}`)
+  const components = leaving.filter(({ isWhole }) => isWhole).map(({ component }) => component)
+  return ([['node', nodes], ['component', components]] as const).flatMap(([what, list]) => (list.length === 0 ? [] : [`${countOf(list.length, what)} ${list.length === 1 ? 'leaves' : 'leave'} (${listSome(list)})`]))
+}
+
+const listSome = (list: readonly string[]): string => (list.length > maxLeaving ? `${list.slice(0, maxLeaving).join(', ')} and ${list.length - maxLeaving} more` : list.join(', '))
 
 /** Waves and approvals; barriers are nothing that a person thinks of. A rollout of hundreds of waves is told by its beginning. */
 const maxSteps = 20

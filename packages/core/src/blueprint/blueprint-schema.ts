@@ -1,7 +1,7 @@
 /**
  * A blueprint as its author writes it in `catalog/<name>/blueprint.yaml`. Strings inside commands are Liquid templates; `when`, `forEach`,
  * `rules` and `outputs` are CEL expressions. Both see the same context, documented in docs/blueprints.md:
- * `params`, `node` (id, address, hostname, labels, facts), `nodes` (all of the component's group), `component`, `deployment`, `secrets`,
+ * `params`, `node` (id, address, hostname, labels, facts), `nodes` (all of the component's group), `before`, `staying`, `leaving`, `component`, `deployment`, `secrets`,
  * `uses.<relation>` (typed outputs of the provider), and in a per-relation action `relation` (inputs, consumer, nodes, secrets).
  */
 import { Type, type Static } from '@sinclair/typebox'
@@ -41,8 +41,8 @@ export const BlueprintCommandSchema = Type.Object(
 
 export const BlueprintActionSchema = Type.Object(
   {
-    /** In which tasks it takes part. Default by name: `check` and `remove` are their own phase, any other name is `apply`. */
-    phase: Type.Optional(Type.Union([Type.Literal('apply'), Type.Literal('check'), Type.Literal('remove')])),
+    /** In which tasks it takes part. Default by name: `check`, `leave` and `remove` are their own phase, any other name is `apply`. */
+    phase: Type.Optional(Type.Union([Type.Literal('apply'), Type.Literal('check'), Type.Literal('leave'), Type.Literal('remove')])),
     /** `each`: on every node of the group (default). `first`: on the first only. `relation`: on the first node, once for each consumer (named by `provides.*.action`). */
     on: Type.Optional(Type.Union([Type.Literal('each'), Type.Literal('first'), Type.Literal('relation')])),
     /** Actions of the same component and phase that must succeed before it: node by node where both run on `each`, else on all their nodes. Default: the action (not per relation) written before it. */
@@ -55,6 +55,8 @@ export const BlueprintActionSchema = Type.Object(
     gate: Type.Optional(Type.Boolean()),
     /** On how many nodes (or, per relation, for how many consumers) it runs at once, whatever the rollout allows. Default: as the rollout says. */
     maxParallel: Type.Optional(Type.Integer({ minimum: 1, maximum: 10_000 })),
+    /** Of an action of the phase `leave`: one node after the other. The next one begins when its component has left the one before. */
+    serial: Type.Optional(Type.Boolean()),
     retry: Type.Optional(
       Type.Object({ attempts: Type.Integer({ minimum: 1, maximum: 100 }), backoffS: Type.Optional(Type.Number({ minimum: 0, maximum: 3600 })) }, strict),
     ),

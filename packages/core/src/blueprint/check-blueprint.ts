@@ -36,6 +36,8 @@ function checkActions(blueprint: Blueprint, report: Report): void {
       else if (before.phase !== action.phase) report('BLUEPRINT_REFERENCE', `actions.${action.name}.after`, `"${name}" has phase ${before.phase}, this one ${action.phase}`)
     }
     if (action.isGate && (action.phase !== 'check' || action.on === 'relation')) report('BLUEPRINT_REFERENCE', `actions.${action.name}.gate`, 'only a check, on each node or on the first, can be made after each wave')
+    if (action.phase === 'leave' && action.on !== 'each') report('BLUEPRINT_REFERENCE', `actions.${action.name}.on`, 'an action of the phase leave runs on each node that leaves')
+    if (action.isSerial && action.phase !== 'leave') report('BLUEPRINT_REFERENCE', `actions.${action.name}.serial`, 'only an action of the phase leave goes over its nodes one by one')
     if (action.limitMs !== null && action.timeoutMs !== null && action.limitMs < action.timeoutMs) report('BLUEPRINT_REFERENCE', `actions.${action.name}.limitS`, `one attempt may take ${action.timeoutMs / 1000} s, all of them together only ${action.limitMs / 1000} s`)
     for (const name of action.needs ?? []) if (!requires.has(name)) report('BLUEPRINT_REFERENCE', `actions.${action.name}.needs`, `no relation "${name}"`)
   }

@@ -19,7 +19,7 @@ export interface CompiledCommand {
 
 export interface CompiledAction {
   readonly name: string
-  readonly phase: 'apply' | 'check' | 'remove'
+  readonly phase: 'apply' | 'check' | 'leave' | 'remove'
   readonly on: 'each' | 'first' | 'relation'
   /** Actions of the same phase before it. */
   readonly after: readonly string[]
@@ -32,6 +32,8 @@ export interface CompiledAction {
   readonly isGate: boolean
   /** How many of it in a component may be begun and not ended at once; null: as the rollout says. */
   readonly maxParallel: number | null
+  /** Of an action of the phase `leave`: one node after the other. */
+  readonly isSerial: boolean
   readonly retry: { readonly attempts: number; readonly backoffMs: number }
   readonly commands: readonly CompiledCommand[]
 }

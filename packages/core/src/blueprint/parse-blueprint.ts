@@ -80,7 +80,7 @@ class BlueprintCompiler {
 
   #action(name: string, action: BlueprintAction, previous: ReadonlyMap<string, string>): CompiledAction {
     const path = `actions.${name}`
-    const phase = action.phase ?? (name === 'check' || name === 'remove' ? name : 'apply')
+    const phase = action.phase ?? (name === 'check' || name === 'leave' || name === 'remove' ? name : 'apply')
     const retry = action.retry ?? (phase === 'check' ? { attempts: 1 } : defaultRetry)
     return {
       name,
@@ -92,6 +92,7 @@ class BlueprintCompiler {
       limitMs: action.limitS === undefined ? null : action.limitS * 1000,
       isGate: action.gate ?? false,
       maxParallel: action.maxParallel ?? null,
+      isSerial: action.serial ?? false,
       retry: { attempts: retry.attempts, backoffMs: (retry.backoffS ?? defaultRetry.backoffS) * 1000 },
       commands: action.commands.flatMap((command, index) => this.#command(command, `${path}.commands[${index}]`)),
     }

@@ -2,13 +2,14 @@
  * A blueprint planned with sample values, so that its templates and expressions are tried before a user's plan does it: variables that do not exist, commands
  * whose rendered form is malformed, outputs of the wrong type, relations whose two ends do not fit, outputs used before they are there.
  *
- * Each blueprint is rehearsed twice: with its defaults and everything optional bound, and with its booleans turned round and nothing optional bound. What needs
+ * Each blueprint is applied, destroyed, and takes leave of a node while others stay. It is rehearsed twice: with its defaults and everything optional bound, and with its booleans turned round and nothing optional bound. What needs
  * values that cannot be guessed (`examples` in the JSON Schema help) is not rehearsed.
  */
 import type { ErrorCode, Problem } from '../errors.js'
 import type { ActionGraph } from '../graph/action-graph.js'
 import { buildGraph } from '../graph/build-graph.js'
 import { nodeId } from '../ids.js'
+import type { Parsed } from '../parsed.js'
 import type { NodeRecord } from '../node/node.js'
 import type { Plan } from '../plan/plan-schema.js'
 import { findReferences } from '../secret/reference.js'
@@ -29,6 +30,7 @@ const linterCodes: Partial<Record<ErrorCode, ErrorCode>> = {
   PLAN_EXPRESSION: 'BLUEPRINT_EXPRESSION',
   BLUEPRINT_COMMAND: 'BLUEPRINT_COMMAND',
   PLAN_BAD_PARAMETER: 'BLUEPRINT_REFERENCE',
+  PLAN_CANNOT_LEAVE: 'BLUEPRINT_TEMPLATE',
 }
 
 /** Every problem that planning the blueprint with sample values shows. Providers of what it requires are taken from the catalog. */
@@ -98,7 +100,7 @@ function rehearse({ blueprints, components, ours }: Cast): Problem[] {
     const nodes = components.map((component, index) => ({ name: component.name, count: groupSizes[sizes[index]!]! }))
     const plan: Plan = { apiVersion: 'lichen.dev/v1', kind: 'DeploymentPlan', metadata: { name: 'rehearsal' }, nodes, components: [...components] }
     const fleet = makeFleet(blueprints)
-    const results = (['apply', 'destroy'] as const).map((kind) => buildGraph({ plan, catalog, nodes: fleet, kind }))
+    const results = [...(['apply', 'destroy'] as const).map((kind) => buildGraph({ plan, catalog, nodes: fleet, kind })), ...rehearseDeparture(plan, catalog, fleet)]
     const problems = results.flatMap((result) => (result.ok ? [] : result.problems))
     const stubborn = components.findIndex((_, index) => problems.some((problem) => problem.code === 'PLAN_RULE_BROKEN' && belongsTo(problem, index)))
     if (stubborn === -1) return [...problems.filter((problem) => ours.some((index) => belongsTo(problem, index))).flatMap(translate), ...results.flatMap((result) => (result.ok ? [...findEarlyOutputs(result.value), ...findWrongOutputs(result.value, blueprints[0]!)] : []))]
@@ -108,7 +110,20 @@ function rehearse({ blueprints, components, ours }: Cast): Problem[] {
   }
 }
 
-const belongsTo = (problem: Problem, index: number): boolean => problem.path === `components[${index}]` || problem.path.startsWith(`components[${index}].`)
+/** The first node of the blueprint is left, where the rules let it: one more is taken, so that others stay. */
+function rehearseDeparture(plan: Plan, catalog: Catalog, fleet: readonly NodeRecord[]): Parsed<ActionGraph>[] {
+  const count = plan.nodes[0]!.count!
+  const placement = Object.fromEntries(plan.nodes.map((group) => [group.name, fleet.slice(0, group.count).map(({ id }) => id)]))
+  const before = { on: Object.fromEntries(plan.components.map(({ name, on }) => [name, on])), placement: { ...placement, [star]: fleet.slice(0, count + 1).map(({ id }) => id) } }
+  const left = fleet[count === 1 ? 1 : 0]!
+  if (!fleet.some((_, index) => index === count)) return []
+  const kept = before.placement[star]!.filter((id) => id !== left.id)
+  const built = buildGraph({ plan, catalog, nodes: fleet, kind: 'apply', placement: { ...placement, [star]: kept }, inheritance: { before, nodes: {}, plan, leaving: [] } })
+  // Rules that forbid it are right to.
+  return !built.ok && built.problems.some(({ code }) => code === 'PLAN_RULE_BROKEN') ? [] : [built]
+}
+
+const belongsTo = (problem: Problem, index: number): boolean => (index === 0 && problem.path === `departures.${star}`) || problem.path === `components[${index}]` || problem.path.startsWith(`components[${index}].`)
 
 /**
  * The problem of the plan as one of the blueprint. Parameters that do not fit are the fault of the sample, what one end of a relation tells the other is not; what

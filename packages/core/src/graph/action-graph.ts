@@ -5,6 +5,7 @@
 import type { ActionId, NodeId, TaskId } from '../ids.js'
 import type { OutputType } from '../blueprint/blueprint-schema.js'
 import type { Command } from '../command/command-schema.js'
+import type { Plan } from '../plan/plan-schema.js'
 import type { SecretRequirement } from '../secret/reference.js'
 
 /** What a task does with a plan. */
@@ -44,6 +45,8 @@ export interface Action {
    * differs. So what it changes makes no unchanged action of another component on another node run.
    */
   readonly isAddition?: true
+  /** Where it takes away what no longer belongs to the deployment. It always runs. */
+  readonly isDeparture?: true
 }
 
 /** Why an action may be left out. */
@@ -103,6 +106,39 @@ export interface GraphOutput {
   readonly needs: readonly ActionId[]
 }
 
+/** One component that leaves nodes. It has gone when all its actions have succeeded; until then each apply goes on with it. */
+export interface Departure {
+  readonly component: string
+  /** The nodes that it leaves. */
+  readonly nodes: readonly NodeId[]
+  /** It leaves all its nodes at once, because the plan does not have it any more. */
+  readonly isWhole: boolean
+  /** All that takes it away, also in earlier tasks. Sorted. */
+  readonly actions: readonly ActionId[]
+  /** Those of them that succeeded in an earlier task: they are not in this graph. Sorted. */
+  readonly done: readonly ActionId[]
+}
+
+/** What leaves as it was planned then: the part of an earlier plan that tells how to take it away. */
+export interface FormerPlan {
+  readonly plan: Plan
+  readonly placement: Readonly<Record<string, readonly NodeId[]>>
+  readonly departures: readonly Departure[]
+}
+
+/** What stays known of a node when it is no longer registered. */
+export interface KnownNode {
+  readonly hostname: string
+  readonly address: string
+  readonly labels: Readonly<Record<string, string>>
+}
+
+/** The components of the deployment's last apply, each with its group, and the nodes of the groups then. */
+export interface EarlierPlacement {
+  readonly on: Readonly<Record<string, string>>
+  readonly placement: Readonly<Record<string, readonly NodeId[]>>
+}
+
 export interface ActionGraph {
   readonly kind: TaskKind
   readonly project: string
@@ -120,6 +156,13 @@ export interface ActionGraph {
   readonly rollout: { readonly maxParallelNodes: number; readonly maxFailures: number | null; readonly groups: Readonly<Record<string, GroupRollout>> }
   /** `queuedMs`: how long an action that could begin may wait for it; null: the limits of the engine alone. `taskMs`: from acceptance, or from a retry, to the end; null: none. */
   readonly limits: { readonly queuedMs: number | null; readonly taskMs: number | null }
-  /** SHA-256, lower-case hex, over the canonical JSON of everything above, where the key of an action stands for its commands. */
+  /** What leaves the deployment with this task, newest plan first; absent: nothing does. */
+  readonly departures?: readonly FormerPlan[]
+  /**
+   * What was known when it was planned, for later tasks of the deployment and for a retry. Not in the digest: what commands make of it is in their keys. Graphs of old
+   * versions have none.
+   */
+  readonly known?: { readonly nodes: Readonly<Record<string, KnownNode>>; readonly before: EarlierPlacement | null }
+  /** SHA-256, lower-case hex, over the canonical JSON of everything above but `known`, where the key of an action stands for its commands. */
   readonly digest: string
 }

@@ -4,14 +4,16 @@
  * Invariants: (1) `after` names actions and gates of the same graph only; (2) apply: a consumer's actions that need a relation wait for the whole provider and for the
  * provider's action for that relation; (3) destroy: every consumer is gone before what it used; (4) check: no arrows, so that one failed check hides no other;
  * (5) gates change what is written down, not what is waited for: a barrier stands for actions that many wait for, and each action that waits for nothing of its
- * component waits for the component's approval by itself, so that no limit of failures lets it through.
+ * component waits for the component's approval by itself, so that no limit of failures lets it through; (6) what leaves the deployment is planned by departure-planner.ts and comes after a gate that waits for all that stays.
  */
 import type { Problem } from '../errors.js'
 import type { ActionId, NodeId } from '../ids.js'
+import type { ResolvedComponent } from '../plan/resolve-components.js'
 import type { Action, ActionMode, Gate, TaskKind } from './action-graph.js'
-import { gateIdOf } from './action-ids.js'
+import { gateIdOf, reservedComponent } from './action-ids.js'
 import type { ComponentContext } from './component-context.js'
 import { buildContent, type Content } from './content.js'
+import { type DeparturePlanner, refuse } from './departure-planner.js'
 import { buildPlot, consumerKey, findOwn, type Before, type Bundle, type Instance, type Plot } from './plot.js'
 import { renderCommands } from './render-commands.js'
 import { describeNodes, describeWave, type Wave } from './waves.js'
@@ -33,8 +35,9 @@ interface Draft {
 }
 interface GateDraft extends Draft, Omit<Gate, 'id' | 'after'> {}
 interface ActionDraft extends Draft {
-  readonly plot: Plot
+  readonly entry: ResolvedComponent
   readonly instance: Instance
+  readonly isDeparture: boolean
 }
 
 /** What the planner makes: actions and gates in no order, and the content of each action. */
@@ -54,6 +57,7 @@ export interface PlannerInput {
   readonly isAddition: (group: string, node: NodeId) => boolean
   /** When a node joined. */
   readonly joinedAtOf: (node: NodeId) => number
+  readonly departures: DeparturePlanner
   readonly problems: Problem[]
 }
 
@@ -79,20 +83,32 @@ export class ActionPlanner {
     const actionDrafts: ActionDraft[] = []
     const gateDrafts: GateDraft[] = []
     for (const plot of this.#plots.values()) this.#draft(plot, actionDrafts, gateDrafts)
+    this.#draftDepartures(actionDrafts, gateDrafts)
     for (const { after } of [...actionDrafts, ...gateDrafts]) for (const entry of new Set(after)) if (isBundle(entry)) this.#waiters.set(entry, (this.#waiters.get(entry) ?? 0) + 1)
     const contents = new Map<ActionId, Content>()
     const actions: Action[] = []
     for (const draft of actionDrafts) {
       actions.push(this.#toAction(draft, contents))
-      if (this.#arrows > maxArrows) return this.#refuse(draft.plot)
+      if (this.#arrows > maxArrows) return this.#refuse(draft.entry)
     }
     const barriers = [...this.#waiters].filter(([bundle, waiters]) => isBarrier(bundle, waiters)).map(([bundle]): GateDraft => ({ id: bundle.gate, component: bundle.component, after: bundle.members, approve: false, maxFailures: 0, meaning: bundle.meaning }))
     return { actions, gates: [...gateDrafts, ...barriers].map((draft) => this.#toGate(draft)), contents }
   }
 
-  #refuse({ context: { entry } }: Plot): Planned {
+  #refuse(entry: ResolvedComponent): Planned {
     this.#input.problems.push({ code: 'PLAN_TOO_LARGE', path: `components[${entry.index}]`, message: `the action graph has more than ${maxArrows} dependencies at "${entry.component.name}": they grow with its nodes times the components that it comes after; use smaller groups, or let it come after fewer` })
     return { actions: [], gates: [], contents: new Map() }
+  }
+
+  /** What leaves goes last, when all that stays is complete; in a destroy before what it used. */
+  #draftDepartures(actions: ActionDraft[], gates: GateDraft[]): void {
+    const gate = this.#input.kind === 'apply' ? gateIdOf(reservedComponent, 'departures') : undefined
+    const drafts = this.#input.departures.draft(gate)
+    if (drafts.length === 0) return
+    actions.push(...drafts.map(({ instance, entry, after }): ActionDraft => ({ id: instance.id, entry, instance, after, isDeparture: true })))
+    if (gate === undefined) return
+    const stays = [...this.#plots.values()].map(({ completion }) => completion)
+    gates.push({ id: gate, component: reservedComponent, after: stays, approve: false, maxFailures: 0, meaning: 'all that stays, before anything is taken away', isOrderOnly: true })
   }
 
   #draft(plot: Plot, actions: ActionDraft[], gates: GateDraft[]): void {
@@ -107,7 +123,7 @@ export class ActionPlanner {
       if (approval !== undefined && isBegin) for (const entry of others) approved.add(entry)
       const wave = plot.waveOf(instance)
       const isBehindGate = wave > 1 && !own.some((entry) => plot.waveOf(entry) === wave)
-      actions.push({ id: instance.id, plot, instance, after: [...own, ...(approval !== undefined && isBegin ? [approval] : others), ...(isBehindGate ? [waveGateOf(plot, wave - 1)] : [])] })
+      actions.push({ id: instance.id, entry: plot.context.entry, instance, isDeparture: false, after: [...own, ...(approval !== undefined && isBegin ? [approval] : others), ...(isBehindGate ? [waveGateOf(plot, wave - 1)] : [])] })
     }
     if (approval !== undefined) gates.push({ id: approval, component: component.name, after: approved, approve: true, maxFailures: 0, meaning: `the start of ${component.name} (${describeNodes(plot.context.nodes)})` })
     gates.push(...draftWaveGates(plot, approval))
@@ -117,7 +133,7 @@ export class ActionPlanner {
   #findOthers(plot: Plot, instance: Instance): readonly Before[] {
     const { kind } = this.#input
     if (kind === 'check' || instance.ofWave !== null) return []
-    if (kind === 'destroy') return this.#findConsumers(plot, instance)
+    if (kind === 'destroy') return [...this.#findConsumers(plot, instance), ...this.#input.departures.findUsers(plot.context.entry.component.name)]
     // A check comes after what was applied, which came after the providers.
     if (instance.action.phase === 'check' && plot.context.entry.blueprint.compiled.actions.some((action) => action.phase === 'apply')) return []
     return this.#findProviders(plot, instance)
@@ -137,11 +153,12 @@ export class ActionPlanner {
     return names.map((name) => this.#plots.get(name)!.completion)
   }
 
-  #toAction({ id, plot, instance, after }: ActionDraft, contents: Map<ActionId, Content>): Action {
-    const { entry } = plot.context
+  #toAction({ id, entry, instance, isDeparture, after }: ActionDraft, contents: Map<ActionId, Content>): Action {
     const { action, node, name } = instance
     const { kind, problems, joinedAtOf, isAddition } = this.#input
-    const commands = renderCommands(action, instance.context, { path: `components[${entry.index}]`, component: entry.component.name, action: name, node }, problems)
+    const found: Problem[] = []
+    const commands = renderCommands(action, instance.context, { path: `components[${entry.index}]`, component: entry.component.name, action: name, node }, found)
+    for (const problem of found) problems.push(isDeparture ? refuse(entry.component.name, problem.message) : problem)
     const mode: ActionMode = kind === 'check' ? 'check' : 'do'
     const content = buildContent(commands, mode, joinedAtOf(node))
     contents.set(id, content)
@@ -161,7 +178,8 @@ export class ActionPlanner {
       key: content.key,
       unchanged: null,
       verifies: [],
-      ...(isAddition(entry.component.on, node) && { isAddition: true as const }),
+      ...(!isDeparture && isAddition(entry.component.on, node) && { isAddition: true as const }),
+      ...(isDeparture && { isDeparture: true as const }),
     }
   }
 

@@ -10,16 +10,17 @@ import type { NodeRecord } from '../node/node.js'
 import type { Parsed } from '../parsed.js'
 import { examinePlan } from '../plan/check-plan.js'
 import type { Placement } from '../plan/choose-nodes.js'
-import { describeNode } from '../plan/describe-node.js'
 import type { Plan } from '../plan/plan-schema.js'
 import type { ResolvedComponent } from '../plan/resolve-components.js'
 import { limitProblems } from '../plan/shape-problems.js'
 import type { SecretRequirement } from '../secret/reference.js'
-import type { ActionGraph, TaskKind } from './action-graph.js'
+import type { ActionGraph, KnownNode, TaskKind } from './action-graph.js'
 import { ActionPlanner, type Planned } from './action-planner.js'
 import { buildComponentContext, type ComponentContext } from './component-context.js'
 import { buildOutputs } from './component-outputs.js'
+import { DeparturePlanner } from './departure-planner.js'
 import { digestOfGraph } from './digest.js'
+import type { Inheritance } from './inheritance.js'
 import { buildLimits, buildRollout } from './rollout.js'
 import { sortGraph } from './sort-graph.js'
 import { markGates, markUnchanged, type Applied } from './unchanged.js'
@@ -34,21 +35,22 @@ export interface GraphInput {
   readonly kind: TaskKind
   /** What is known to be applied of the deployment. Counts for an apply only; undefined: nothing is known, everything runs. */
   readonly applied?: Applied | undefined
+  /** What is there of the deployment, some of which may leave; undefined: nothing is known of it. */
+  readonly inheritance?: Inheritance | undefined
 }
 
 /** The graph, or every problem (the first hundred and their number). */
-export function buildGraph({ plan, catalog, nodes, placement: previous, kind, applied }: GraphInput): Parsed<ActionGraph> {
-  const { components, placement, problems } = examinePlan(plan, catalog, { nodes, placement: previous, kind })
+export function buildGraph({ plan, catalog, nodes, placement: previous, kind, applied, inheritance }: GraphInput): Parsed<ActionGraph> {
+  const { components, placement, leaving, describe, rolesOf, problems } = examinePlan(plan, catalog, { nodes, placement: previous, kind, inheritance })
   if (problems.length > 0) return { ok: false, problems: limitProblems(problems) }
   const collected: Problem[] = []
   const secrets = new Map<string, SecretRequirement>()
   const deployment = { name: plan.metadata.name, project: plan.metadata.project ?? 'default' }
   const contexts = new Map<string, ComponentContext>()
-  const describedNodes = new Map(nodes.map((node) => [node.id, describeNode(node)]))
-  const copies = new WeakMap<object, unknown>()
+  const context = { deployment, describe, rolesOf, copies: new WeakMap<object, unknown>(), secrets }
   for (const entry of components) {
     try {
-      contexts.set(entry.component.name, buildComponentContext({ deployment, describedNodes, copies, secrets, problems: collected }, entry, placement[entry.component.on]!, contexts))
+      contexts.set(entry.component.name, buildComponentContext({ ...context, problems: collected }, entry, placement[entry.component.on]!, contexts))
     } catch (error) {
       if (!(error instanceof ValueError)) throw error
       // Those after it may depend on it, so their problems would be its echo.
@@ -60,7 +62,8 @@ export function buildGraph({ plan, catalog, nodes, placement: previous, kind, ap
   const wavesOf = (group: string) => divideIntoWaves(plan, groups.get(group), placement[group]!, (node) => records.get(node)!.labels)
   const earlier = new Map(kind === 'apply' && previous !== undefined ? Object.entries(previous).map(([group, chosen]) => [group, new Set(chosen)]) : [])
   const isAddition = (group: string, node: NodeId) => earlier.get(group)?.has(node) === false
-  const planned = new ActionPlanner({ kind, contexts, wavesOf, isAddition, joinedAtOf: (node) => records.get(node)!.joinedAt, problems: collected }).plan()
+  const departures = new DeparturePlanner({ kind, catalog, leaving, contexts, isRegistered: (node) => records.has(node), context, problems: collected })
+  const planned = new ActionPlanner({ kind, contexts, wavesOf, isAddition, joinedAtOf: (node) => records.get(node)!.joinedAt, departures, problems: collected }).plan()
   const outputs = kind === 'apply' ? buildOutputs(contexts.values(), planned.actions, collected) : []
   if (collected.length > 0) return { ok: false, problems: limitProblems(collected) }
   const graph = {
@@ -73,8 +76,22 @@ export function buildGraph({ plan, catalog, nodes, placement: previous, kind, ap
     placement,
     rollout: buildRollout(plan),
     limits: buildLimits(plan),
+    ...(leaving.length > 0 && { departures: departures.describe() }),
+    ...(kind === 'apply' && { known: buildKnown([placement, inheritance?.before?.placement ?? {}, ...leaving.map((former) => former.placement)], records, inheritance) }),
   }
   return { ok: true, value: { ...graph, digest: digestOfGraph(graph) } }
+}
+
+/** What to remember of the nodes of these placements, and of the apply before. */
+function buildKnown(placements: readonly Placement[], records: ReadonlyMap<NodeId, NodeRecord>, inheritance: Inheritance | undefined): NonNullable<ActionGraph['known']> {
+  const nodes = new Map<NodeId, KnownNode>()
+  for (const id of new Set(placements.flatMap((placement) => Object.values(placement).flat()))) {
+    const record = records.get(id)
+    const known = inheritance !== undefined && Object.hasOwn(inheritance.nodes, id) ? inheritance.nodes[id] : undefined
+    if (record !== undefined) nodes.set(id, { hostname: record.facts.hostname, address: record.facts.address, labels: record.labels })
+    else if (known !== undefined) nodes.set(id, known)
+  }
+  return { nodes: Object.fromEntries([...nodes].sort(([a], [b]) => (a < b ? -1 : 1))), before: inheritance?.before ?? null }
 }
 
 function order({ actions, gates, contents }: Planned, applied: Applied | undefined, isTrusting: boolean): Pick<ActionGraph, 'actions' | 'gates'> {

@@ -10,6 +10,7 @@ import { encodeReference, type SecretRequirement } from '../secret/reference.js'
 import type { ResolvedComponent, Binding } from '../plan/resolve-components.js'
 import type { Problem } from '../errors.js'
 import { actionIdOf, relationActionIdOf } from './action-ids.js'
+import type { Roles } from './roles.js'
 
 /** One consumer's use of this component. */
 export interface Consumer {
@@ -29,7 +30,8 @@ export interface ComponentContext {
 
 export interface ContextInput {
   readonly deployment: { readonly name: string; readonly project: string }
-  readonly describedNodes: ReadonlyMap<NodeId, Readonly<Record<string, unknown>>>
+  readonly describe: (node: NodeId) => Readonly<Record<string, unknown>>
+  readonly rolesOf: (component: string) => Roles
   readonly copies: WeakMap<object, unknown>
   /** Collects every secret that is named. */
   readonly secrets: Map<string, SecretRequirement>
@@ -39,8 +41,8 @@ export interface ContextInput {
 /** The context of a component whose providers are in `providers`; registers it as their consumer. */
 export function buildComponentContext(input: ContextInput, entry: ResolvedComponent, nodes: readonly NodeId[], providers: ReadonlyMap<string, ComponentContext>): ComponentContext {
   const name = entry.component.name
-  const described = nodes.map((id) => input.describedNodes.get(id)!)
-  const own = { params: entry.parameters, component: { name }, deployment: input.deployment, nodes: described, secrets: nameSecrets(input, entry.blueprint.compiled.secrets, name) }
+  const described = nodes.map((id) => input.describe(id))
+  const own = { params: entry.parameters, component: { name }, deployment: input.deployment, nodes: described, ...input.rolesOf(name), secrets: nameSecrets(input, entry.blueprint.compiled.secrets, name) }
   const base = new EvaluationContext(own, input.copies)
   const uses: Record<string, unknown> = Object.fromEntries([...entry.blueprint.compiled.requires.keys()].map((relation) => [relation, null]))
   for (const binding of entry.bindings) uses[binding.relation] = bind(input, entry, base, described, binding, providers.get(binding.provider)!)
@@ -52,7 +54,7 @@ export function buildComponentContext(input: ContextInput, entry: ResolvedCompon
     at(node) {
       const known = contexts.get(node)
       if (known) return known
-      const context = base.with({ node: input.describedNodes.get(node)!, uses, outputs: nameOutputs(entry, node, nodes) })
+      const context = base.with({ node: input.describe(node), uses, outputs: nameOutputs(entry, node, nodes) })
       contexts.set(node, context)
       return context
     },

@@ -12,6 +12,8 @@ export interface GraphCounts {
   readonly approvals: number
   /** Of the actions that run: those that come after such a gate. */
   readonly toRunAfterApproval: number
+  /** Of the actions that run: those that take away what leaves. */
+  readonly departing: number
 }
 
 /** What a graph comes to, in numbers. Costs its size. */
@@ -25,6 +27,7 @@ export function countGraph({ actions, gates }: Pick<ActionGraph, 'actions' | 'ga
     verifying: actions.filter((action) => action.verifies.length > 0).length,
     approvals: gates.filter((gate) => gate.approve && begun.has(gate.id)).length,
     toRunAfterApproval: toRun.filter((action) => approved.has(action.id)).length,
+    departing: toRun.filter((action) => action.isDeparture === true).length,
   }
 }
 

@@ -15,9 +15,9 @@ export const digestOf = (value: unknown): string => digestOfText(encodeCanonical
 export const digestOfText = (text: string): string => bytesToHex(sha256(utf8ToBytes(text)))
 
 /**
- * The digest of an action graph: SHA-256 over the canonical JSON of everything in it, where each action's key stands for its commands. They are most of the graph, and
+ * The digest of an action graph: SHA-256 over the canonical JSON of everything in it but what was known, where each action's key stands for its commands. They are most of the graph, and
  * the key has been made of them already.
  */
-export function digestOfGraph({ digest: _digest, actions, ...rest }: Omit<ActionGraph, 'digest'> & { readonly digest?: string }): string {
+export function digestOfGraph({ digest: _digest, known: _known, actions, ...rest }: Omit<ActionGraph, 'digest'> & { readonly digest?: string }): string {
   return digestOf({ ...rest, actions: actions.map(({ commands: _commands, ...action }) => action) })
 }

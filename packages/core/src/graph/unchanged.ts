@@ -39,7 +39,7 @@ export function markUnchanged(actions: readonly Action[], contents: ReadonlyMap<
   const marked = actions.map((action): Action => {
     const before = applied.get(action.id)
     const content = contents.get(action.id)!
-    if (before?.key !== action.key || !content.uses.every((id) => unchanged.has(id))) return action
+    if (action.isDeparture === true || before?.key !== action.key || !content.uses.every((id) => unchanged.has(id))) return action
     unchanged.add(action.id)
     const check = isTrusting ? null : verifier.add(action, content.size)
     return { ...action, after: check === null ? action.after : [...action.after, check].sort(), unchanged: { since: before.task, outputs: before.outputs, check } }

@@ -4,6 +4,10 @@ import type { Problem } from '../errors.js'
 import type { NodeRecord } from '../node/node.js'
 import type { TaskKind } from '../graph/action-graph.js'
 import { reservedComponent } from '../graph/action-ids.js'
+import { findLeaving, type LeavingPlan } from '../graph/departures.js'
+import type { Inheritance } from '../graph/inheritance.js'
+import { buildDescriber, buildRoles, type Roles } from '../graph/roles.js'
+import type { NodeId } from '../ids.js'
 import { checkRules } from './check-rules.js'
 import { chooseNodes, type Placement } from './choose-nodes.js'
 import type { Plan } from './plan-schema.js'
@@ -15,6 +19,19 @@ export interface Fleet {
   readonly nodes: readonly NodeRecord[]
   readonly placement?: Placement | undefined
   readonly kind?: TaskKind
+  /** What is there of the deployment; undefined: nothing. */
+  readonly inheritance?: Inheritance | undefined
+}
+
+/** A plan that was looked at. */
+export interface ExaminedPlan {
+  /** With their parameters and relations, in dependency order. */
+  readonly components: readonly ResolvedComponent[]
+  readonly placement: Placement
+  readonly leaving: readonly LeavingPlan[]
+  readonly describe: (node: NodeId) => Readonly<Record<string, unknown>>
+  readonly rolesOf: (component: string) => Roles
+  readonly problems: readonly Problem[]
 }
 
 /**
@@ -25,8 +42,8 @@ export function checkPlan(plan: Plan, catalog: Catalog, nodes?: readonly NodeRec
   return limitProblems(examinePlan(plan, catalog, nodes && { nodes, ...deployment }).problems)
 }
 
-/** What checkPlan knows when it is done: components with their parameters and relations in dependency order, nodes chosen, and every problem. */
-export function examinePlan(plan: Plan, catalog: Catalog, fleet: Fleet | undefined): { readonly components: readonly ResolvedComponent[]; readonly placement: Placement; readonly problems: readonly Problem[] } {
+/** What checkPlan knows when it is done: components, nodes chosen, what leaves, and every problem. */
+export function examinePlan(plan: Plan, catalog: Catalog, fleet: Fleet | undefined): ExaminedPlan {
   const { components, problems } = resolveComponents(plan, catalog)
   const chosen = fleet && chooseNodes(plan, fleet.nodes, fleet.placement, fleet.kind)
   const found = [...checkGroups(plan), ...checkNames(plan), ...findReserved(plan, ''), ...problems, ...(chosen?.problems ?? [])]
@@ -34,8 +51,18 @@ export function examinePlan(plan: Plan, catalog: Catalog, fleet: Fleet | undefin
   const unsound = new Set(found.map((problem) => /^components\[(\d+)\]/.exec(problem.path)?.[1]))
   const sound = components.filter((entry) => !unsound.has(String(entry.index)))
   // Nor when the components are to go: they may have lost nodes that the rules ask for.
-  const broken = fleet?.kind === 'destroy' ? [] : checkRules(plan, sound, fleet?.nodes, chosen?.problems.length === 0 ? chosen.placement : undefined)
-  return { components, placement: chosen?.placement ?? {}, problems: [...found, ...broken] }
+  const placed = placeRoles(plan, fleet, chosen?.problems.length === 0 ? chosen.placement : undefined)
+  const broken = fleet?.kind === 'destroy' ? [] : checkRules(plan, sound, chosen?.problems.length === 0 ? placed : undefined)
+  return { ...placed, components, placement: chosen?.placement ?? {}, problems: [...found, ...broken] }
+}
+
+/** Who leaves and who stays. `placement`: undefined where it is not known. */
+function placeRoles(plan: Plan, fleet: Fleet | undefined, placement: Placement | undefined): Pick<ExaminedPlan, 'placement' | 'leaving' | 'describe' | 'rolesOf'> {
+  const { inheritance, kind = 'apply', nodes = [] } = fleet ?? {}
+  const describe = buildDescriber(nodes, inheritance)
+  const leaving = placement === undefined ? [] : findLeaving(inheritance, plan, placement, kind)
+  const known = placement ?? {}
+  return { placement: known, leaving, describe, rolesOf: buildRoles({ plan, placement: known, kind, inheritance, leaving, describe }) }
 }
 
 function checkGroups(plan: Plan): Problem[] {

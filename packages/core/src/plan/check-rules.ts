@@ -1,23 +1,42 @@
+import { parseBlueprintReference } from '../blueprint/catalog.js'
 import { ValueError } from '../blueprint/compiled-value.js'
 import { EvaluationContext } from '../blueprint/expression.js'
 import type { Problem } from '../errors.js'
-import type { NodeRecord } from '../node/node.js'
+import type { Catalog } from '../blueprint/blueprint-schema.js'
+import type { Roles } from '../graph/roles.js'
+import type { NodeId } from '../ids.js'
 import type { Placement } from './choose-nodes.js'
-import { describeNode } from './describe-node.js'
 import type { Plan } from './plan-schema.js'
 import type { ResolvedComponent } from './resolve-components.js'
 
+/** Where components are, as rules see it. */
+export interface RuleFleet {
+  readonly placement: Placement
+  readonly describe: (node: NodeId) => Readonly<Record<string, unknown>>
+  readonly rolesOf: (component: string) => Roles
+}
+
+const speaksOfNodes = /\b(nodes?|before|staying|leaving)\b/
+const speaksOfBefore = /\b(before|staying|leaving)\b/
+
+/** Whether a rule of the plan's blueprints speaks of the nodes that components had: then nothing can be said without them. */
+export const asksForBefore = (plan: Plan, catalog: Catalog): boolean =>
+  plan.components.some(({ blueprint }) => {
+    const { name, range } = parseBlueprintReference(blueprint)
+    return range !== undefined && catalog.find(name, range)?.document.rules?.some((rule) => speaksOfBefore.test(rule.expression)) === true
+  })
+
 /** What the rules of the components' blueprints object to. Rules that speak of nodes are left out when the nodes are not known. */
-export function checkRules(plan: Plan, components: readonly ResolvedComponent[], nodes: readonly NodeRecord[] | undefined, placement: Placement | undefined): Problem[] {
-  const byId = new Map((nodes ?? []).map((node) => [node.id, describeNode(node)]))
+export function checkRules(plan: Plan, components: readonly ResolvedComponent[], fleet: RuleFleet | undefined): Problem[] {
   const copies = new WeakMap<object, unknown>()
   const deployment = { name: plan.metadata.name, project: plan.metadata.project ?? 'default' }
   return [...components].sort((a, b) => a.index - b.index).flatMap((entry) => {
     const { document, compiled } = entry.blueprint
-    const chosen = (placement?.[entry.component.on] ?? []).map((id) => byId.get(id))
-    const context = new EvaluationContext({ params: entry.parameters, nodes: chosen, node: chosen[0] ?? null, component: { name: entry.component.name }, deployment, uses: Object.fromEntries(entry.bindings.map((binding) => [binding.relation, true])) }, copies)
+    const chosen = (fleet?.placement[entry.component.on] ?? []).map((id) => fleet!.describe(id))
+    const roles = fleet?.rolesOf(entry.component.name) ?? { before: [], staying: [], leaving: [] }
+    const context = new EvaluationContext({ params: entry.parameters, nodes: chosen, ...roles, node: chosen[0] ?? null, component: { name: entry.component.name }, deployment, uses: Object.fromEntries(entry.bindings.map((binding) => [binding.relation, true])) }, copies)
     return compiled.rules.flatMap((rule, index): Problem[] => {
-      if (placement === undefined && /\bnodes?\b/.test(document.rules![index]!.expression)) return []
+      if (fleet === undefined && speaksOfNodes.test(document.rules![index]!.expression)) return []
       const path = `components[${entry.index}]${rule.path === '' ? '' : `.with.${rule.path}`}`
       try {
         return rule.expression(context) === true ? [] : [{ code: 'PLAN_RULE_BROKEN', path, message: `${entry.component.name}: ${rule.message}` }]

@@ -8,8 +8,8 @@ import type { NodeGroup, Plan } from './plan-schema.js'
 export type Placement = Readonly<Record<string, readonly NodeId[]>>
 
 /**
- * The nodes of each group. Nodes chosen for the group before stay as long as they match, even while they are lost or cordoned; new ones are taken from
- * the ready and uncordoned, by id. A node may serve several groups. Without `count` a group has every node that matches.
+ * The nodes of each group. Nodes chosen for the group before stay as long as they match, even while they are lost or cordoned; when the group wants fewer, the cordoned
+ * ones leave first, then the last ones. New ones are taken from the ready and uncordoned, by id. A node may serve several groups. Without `count` a group has every node that matches.
  * A destroy goes where the deployment is: to the nodes that the group had and that still exist, whatever their labels say now.
  */
 export function chooseNodes(plan: Plan, nodes: readonly NodeRecord[], previous: Placement | undefined, kind: TaskKind = 'apply'): { readonly placement: Placement; readonly problems: readonly Problem[] } {
@@ -35,8 +35,17 @@ export function chooseNodes(plan: Plan, nodes: readonly NodeRecord[], previous: 
 function choose(group: NodeGroup, matching: readonly NodeRecord[], before: readonly NodeId[]): NodeId[] {
   const ids = new Set(matching.map((node) => node.id))
   const kept = new Set(before.filter((id) => ids.has(id)))
+  const count = group.count ?? Number.POSITIVE_INFINITY
+  for (const id of listFirstToLeave([...kept], matching).slice(0, Math.max(0, kept.size - count))) kept.delete(id)
   const free = matching.filter((node) => !kept.has(node.id) && node.state === 'ready' && !node.cordoned).map((node) => node.id)
-  return [...kept, ...free].slice(0, group.count ?? Number.POSITIVE_INFINITY)
+  return [...kept, ...free].slice(0, count)
+}
+
+/** Those that were cordoned for it, then the last ones. */
+function listFirstToLeave(kept: readonly NodeId[], matching: readonly NodeRecord[]): NodeId[] {
+  const cordoned = new Set(matching.filter((node) => node.cordoned).map((node) => node.id))
+  const fromLast = [...kept].reverse()
+  return [...fromLast.filter((id) => cordoned.has(id)), ...fromLast.filter((id) => !cordoned.has(id))]
 }
 
 const matches = (group: NodeGroup, node: NodeRecord): boolean => Object.entries(group.select ?? {}).every(([label, value]) => node.labels[label] === value)

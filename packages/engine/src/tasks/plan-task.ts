@@ -1,6 +1,6 @@
 /** From an accepted plan to its action graph, or to the end of the task when the plan does not fit any more. */
-import { type ActionGraph, type ActionId, buildGraph, type Catalog, type NodeRecord, type Parsed, parsePlan, type TaskEvent, type TaskKind } from '@lichen/core'
-import type { Store, TaskSummary } from '@lichen/store'
+import { type ActionGraph, type ActionId, buildGraph, buildInheritance, type Catalog, type Departure, findForgotten, type Footprint, type FormerPlan, type NodeRecord, type Parsed, parsePlan, type TaskEvent, type TaskKind } from '@lichen/core'
+import type { AppliedAction, Store, TaskSummary } from '@lichen/store'
 import type { EngineLog } from '../engine-log.js'
 
 /** What planning reads. */
@@ -25,12 +25,12 @@ export type Planned = { readonly event: TaskEvent; readonly graph: ActionGraph |
  */
 export async function planTask({ store, readNodes, catalog, lostAfterMs, log }: PlanningParts, summary: TaskSummary, plan: string, previewDigest: string | null): Promise<Planned> {
   const { kind, project, deployment } = summary
-  const [registered, placement, known] = await Promise.all([readNodes(), store.tasks.readPlacement(project, deployment), kind === 'check' ? [] : store.tasks.readApplied(project, deployment)])
+  const [registered, footprint, known] = await Promise.all([readNodes(), store.tasks.readFootprint(project, deployment), kind === 'check' ? [] : store.tasks.readApplied(project, deployment)])
   const nodes = registered.map((node) => (node.lastSeenAt >= summary.createdAt - lostAfterMs ? { ...node, state: 'ready' as const } : node))
   const applied = new Map(known.map((entry) => [entry.action, entry]))
   let built: Parsed<ActionGraph>
   try {
-    built = buildFromText(plan, kind, { catalog, nodes, placement, applied })
+    built = buildFromText(plan, kind, { catalog, nodes, placement: footprint?.placement, applied, inheritance: buildInheritance(footprint, applied) })
   } catch (error) {
     // The same plan would fail the same way each time: better an end that says so than a task that stands still.
     log.error({ err: error, taskId: summary.id }, 'planning failed because of a defect')
@@ -45,14 +45,22 @@ export async function planTask({ store, readNodes, catalog, lostAfterMs, log }: 
     const reason = 'the inputs of the preview have moved since it was made: plan, catalog, nodes or what is applied already differ'
     return { event: { type: 'taskEnded', outcome: 'rejected', reason, failure: { code: 'PREVIEW_MOVED', message: reason }, problems: [{ code: 'PREVIEW_MOVED', path: 'previewDigest', message: `the preview had the digest ${previewDigest}, the graph has ${graph.digest}` }] }, graph: null }
   }
-  return { event: { type: 'taskPlanned', graphDigest: graph.digest, actionCount: graph.actions.length }, graph, unapplied: listUnapplied(graph, applied) }
+  return { event: { type: 'taskPlanned', graphDigest: graph.digest, actionCount: graph.actions.length }, graph, unapplied: listUnapplied(graph, applied, footprint) }
 }
 
-/** Recorded successes that the task is about to make untrue: all of them when it destroys, else those of actions that run. */
-function listUnapplied(graph: ActionGraph, applied: ReadonlyMap<ActionId, unknown>): readonly ActionId[] {
-  if (graph.kind === 'destroy') return [...applied.keys()]
-  return graph.actions.filter((action) => action.unchanged === null && applied.has(action.id)).map((action) => action.id)
+/**
+ * Recorded successes that the task is about to make untrue: all of them when it destroys, else those of actions that run and of what leaves. What took something away earlier
+ * counts as long as something of that departure is left to do.
+ */
+function listUnapplied(graph: ActionGraph, applied: ReadonlyMap<ActionId, AppliedAction>, footprint: Footprint | undefined): readonly ActionId[] {
+  const done = new Set(listDepartures(graph.departures).flatMap((departure) => departure.done))
+  if (graph.kind === 'destroy') return [...applied.keys()].filter((id) => !done.has(id))
+  const over = listDepartures(footprint?.departures).flatMap(({ actions }) => actions.filter((id) => applied.has(id) && !done.has(id)))
+  const running = graph.actions.filter((action) => action.unchanged === null && applied.has(action.id)).map((action) => action.id)
+  return [...new Set([...running, ...over, ...findForgotten(graph, applied.values()).map(({ action }) => action)])]
 }
+
+const listDepartures = (formers: readonly FormerPlan[] = []): readonly Departure[] => formers.flatMap(({ departures }) => departures)
 
 function buildFromText(plan: string, kind: TaskKind, input: Omit<Parameters<typeof buildGraph>[0], 'plan' | 'kind'>): Parsed<ActionGraph> {
   const parsed = parsePlan(plan)

@@ -1,5 +1,5 @@
 /** Port: tasks, their events and graphs, leases, and the outbox that announces them. */
-import type { ActionGraph, ActionId, NodeId, RecordedEvent, TaskEvent, TaskId, TaskKind, TaskOutcome } from '@lichen/core'
+import type { ActionGraph, ActionId, Footprint, NodeId, RecordedEvent, TaskEvent, TaskId, TaskKind, TaskOutcome } from '@lichen/core'
 
 /** Where in its life a task is: derived from its events, kept on its row for lists. */
 export type TaskState = 'accepted' | 'running' | 'paused' | 'cancelling' | 'ended'
@@ -131,8 +131,8 @@ export interface TaskStore {
   readOwners(tasks: readonly TaskId[]): Promise<ReadonlyMap<TaskId, string>>
   /** What is known to be applied of this deployment, in no order. */
   readApplied(project: string, deployment: string): Promise<readonly AppliedAction[]>
-  /** Placement of the newest planned apply task of this deployment: nodes chosen once stay chosen. Undefined when there is none. */
-  readPlacement(project: string, deployment: string): Promise<ActionGraph['placement'] | undefined>
+  /** What the newest planned apply task of this deployment left to know: nodes chosen once stay chosen, and what a new plan does not have leaves. Undefined when there is none. */
+  readFootprint(project: string, deployment: string): Promise<Footprint | undefined>
   /** The task of this deployment whose turn it is: the one that was taken and has not ended, or the oldest that waits. Checks have no turn. Undefined when there is none. */
   readFront(project: string, deployment: string): Promise<TaskId | undefined>
   /** Tasks that have not ended, whose turn it is and whose lease is free or expired: what a starting engine and the sweeper look for. */

@@ -1,6 +1,7 @@
 /** Reading tasks: rows, documents, events. */
-import type { ActionGraph, RecordedEvent, TaskId } from '@lichen/core'
+import type { Footprint, RecordedEvent, TaskId } from '@lichen/core'
 import type { AppliedAction, TaskStore, TaskSummary } from '../ports/task-store.js'
+import { decodeFootprint, type FootprintRow } from '../rules/footprint.js'
 import { decodeSummary, decodeTask, type DocumentRow, summaryColumns, type SummaryRow } from '../rules/task-row.js'
 import { frontSql, isDueSql } from '../rules/turn.js'
 import type { Reader } from './reader.js'
@@ -85,14 +86,16 @@ export async function readApplied(reader: Reader, project: string, deployment: s
   return rows.map((row) => ({ ...row, outputs: JSON.parse(row.outputs) as Record<string, string> }))
 }
 
-/** Placement of the newest apply task of the deployment that got as far as being planned. */
-export async function readPlacement(reader: Reader, project: string, deployment: string): Promise<ActionGraph['placement'] | undefined> {
-  const [row] = await reader.all<{ placement: string }>(
-    `SELECT placement FROM tasks JOIN task_documents ON task = id
+/** What the newest apply task of the deployment that got as far as being planned left to know. */
+export async function readFootprint(reader: Reader, project: string, deployment: string): Promise<Footprint | undefined> {
+  const [row] = await reader.all<FootprintRow>(
+    `SELECT plan, placement,
+            EXISTS (SELECT 1 FROM tasks AS later WHERE later.project = $1 AND later.deployment = $2 AND later.kind = 'destroy' AND later.outcome = 'succeeded' AND later.id > tasks.id) AS "isDestroyed"
+     FROM tasks JOIN task_documents ON task = id
      WHERE project = $1 AND deployment = $2 AND kind = 'apply' AND placement IS NOT NULL ORDER BY id DESC LIMIT 1`,
     project, deployment,
   )
-  return row === undefined ? undefined : (JSON.parse(row.placement) as ActionGraph['placement'])
+  return row === undefined ? undefined : decodeFootprint(row)
 }
 
 /** Tasks that have not ended, whose turn it is and that nobody drives, longest abandoned first. */

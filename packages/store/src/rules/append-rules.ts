@@ -2,6 +2,7 @@
 import type { TaskId } from '@lichen/core'
 import type { AppliedAction, Append, AppendAnswer } from '../ports/task-store.js'
 import { buildBell } from './bell.js'
+import { encodeFootprint } from './footprint.js'
 
 /** What the transaction knows of a task; `seq` moves with each accepted part. */
 export interface Head {
@@ -49,7 +50,7 @@ function acceptDocuments(part: Append, rows: AppendRows): void {
     task: part.task,
     plan: part.plan ?? before?.plan ?? null,
     graph: part.graph === undefined ? (before?.graph ?? null) : JSON.stringify(part.graph),
-    placement: part.graph === undefined ? (before?.placement ?? null) : JSON.stringify(part.graph.placement),
+    placement: part.graph === undefined ? (before?.placement ?? null) : encodeFootprint(part.graph),
   })
 }
 

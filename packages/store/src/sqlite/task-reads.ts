@@ -1,6 +1,7 @@
 /** Reading tasks: rows, documents, events. */
-import type { ActionGraph, RecordedEvent, TaskId } from '@lichen/core'
+import type { Footprint, RecordedEvent, TaskId } from '@lichen/core'
 import type { AppliedAction, TaskStore, TaskSummary } from '../ports/task-store.js'
+import { decodeFootprint, type FootprintRow } from '../rules/footprint.js'
 import { decodeSummary, decodeTask, type DocumentRow, summaryColumns, type SummaryRow } from '../rules/task-row.js'
 import { frontSql, isDueSql } from '../rules/turn.js'
 import type { Bindable, Connection } from './connection.js'
@@ -106,15 +107,18 @@ export async function readApplied(reader: Connection, deployments: readonly Depl
   return applied
 }
 
-/** Placement of the newest apply task of each deployment that got as far as being planned. */
-export async function readPlacements(reader: Connection, deployments: readonly DeploymentKey[]): Promise<readonly (ActionGraph['placement'] | undefined)[]> {
-  const rows = await reader.all<{ readonly placement: string | null }>(
-    `SELECT (SELECT placement FROM tasks JOIN task_documents ON task = id
-             WHERE project = asked.value ->> 0 AND deployment = asked.value ->> 1 AND kind = 'apply' AND placement IS NOT NULL ORDER BY id DESC LIMIT 1) AS placement
-     FROM ${asked} ORDER BY asked.at`,
+/** What the newest apply task of each deployment that got as far as being planned left to know. */
+export async function readFootprints(reader: Connection, deployments: readonly DeploymentKey[]): Promise<readonly (Footprint | undefined)[]> {
+  const rows = await reader.all<FootprintRow & { readonly at: number }>(
+    `SELECT asked.at, plan, placement,
+            EXISTS (SELECT 1 FROM tasks WHERE project = asked.value ->> 0 AND deployment = asked.value ->> 1 AND kind = 'destroy' AND outcome = 'succeeded' AND id > newest.task) AS isDestroyed
+     FROM ${asked} CROSS JOIN task_documents AS newest ON newest.task =
+          (SELECT id FROM tasks JOIN task_documents ON task = id
+           WHERE project = asked.value ->> 0 AND deployment = asked.value ->> 1 AND kind = 'apply' AND placement IS NOT NULL ORDER BY id DESC LIMIT 1)`,
     JSON.stringify(deployments),
   )
-  return rows.map(({ placement }) => (placement === null ? undefined : (JSON.parse(placement) as ActionGraph['placement'])))
+  const found = new Map(rows.map(({ at, ...row }) => [at, decodeFootprint(row)]))
+  return deployments.map((_, index) => found.get(index))
 }
 
 /** Tasks that have not ended, whose turn it is and that nobody drives, longest abandoned first. */

@@ -6,7 +6,7 @@ import type { Connection } from './connection.js'
 import { appendEvents } from './task-append.js'
 import { createTasks } from './task-create.js'
 import { claimTasks, releaseTasks, renewLeases } from './task-leases.js'
-import { type DeploymentKey, type EventsQuery, findIdempotencyKey, listTasks, listUnowned, readApplied, readEvents, readFront, readOwners, readPlacements, readSummary, readTasks } from './task-reads.js'
+import { type DeploymentKey, type EventsQuery, findIdempotencyKey, listTasks, listUnowned, readApplied, readEvents, readFootprints, readFront, readOwners, readSummary, readTasks } from './task-reads.js'
 import type { Writer } from './writer.js'
 
 // Each may bring a graph, or twenty thousand events.
@@ -17,7 +17,7 @@ export function openTasks(reader: Connection, writer: Writer): TaskStore {
   const read = batchReads(batchLimit, (tasks: readonly TaskId[]) => readTasks(reader, tasks))
   const events = batchReads(batchLimit, (queries: readonly EventsQuery[]) => readEvents(reader, queries))
   const applied = batchReads(batchLimit, (deployments: readonly DeploymentKey[]) => readApplied(reader, deployments))
-  const placements = batchReads(batchLimit, (deployments: readonly DeploymentKey[]) => readPlacements(reader, deployments))
+  const footprints = batchReads(batchLimit, (deployments: readonly DeploymentKey[]) => readFootprints(reader, deployments))
   return {
     create: (task) => writer.submit(createTasks, task),
     append: async (parts) => (parts.length === 0 ? [] : writer.submit(appendEvents, parts)),
@@ -31,7 +31,7 @@ export function openTasks(reader: Connection, writer: Writer): TaskStore {
     release: (task, engine) => writer.submit(releaseTasks, { task, engine }),
     readOwners: async (tasks) => (tasks.length === 0 ? new Map() : readOwners(reader, tasks)),
     readApplied: (project, deployment) => applied([project, deployment]),
-    readPlacement: (project, deployment) => placements([project, deployment]),
+    readFootprint: (project, deployment) => footprints([project, deployment]),
     readFront: (project, deployment) => readFront(reader, project, deployment),
     listUnowned: (now, limit) => listUnowned(reader, now, limit),
   }

@@ -37,6 +37,7 @@ export const graphFields = {
         { description: 'Why it is left out, unless its effect is gone or something that it comes after changes. Null: it runs.' },
       ),
       verifies: Type.Array(Type.Object({ action: Type.String(), commands: Type.Integer() }), { description: 'Whose effects it looks after, and with how many of its commands, in their order.' }),
+      isDeparture: Type.Optional(Type.Literal(true, { description: 'It takes away what no longer belongs to the deployment.' })),
       isAddition: Type.Optional(Type.Literal(true, { description: 'Its group got the node since the last apply.' })),
     }),
     { description: 'Each action after those it depends on.' },
@@ -52,6 +53,22 @@ export const graphFields = {
       isOrderOnly: Type.Optional(Type.Literal(true, { description: 'It says what goes first, and no more.' })),
     }),
     { description: 'What opens between actions: waves, approvals, and barriers that stand for many actions.' },
+  ),
+  departures: Type.Optional(
+    Type.Array(
+      Type.Object({
+        departures: Type.Array(
+          Type.Object({
+            component: Type.String(),
+            nodes: Type.Array(Type.String(), { description: 'The nodes that it leaves.' }),
+            isWhole: Type.Boolean({ description: 'It leaves them because the plan does not have it any more.' }),
+            actions: Type.Array(Type.String(), { description: 'All that takes it away, in earlier tasks too.' }),
+            done: Type.Array(Type.String(), { description: 'Of these: what succeeded in earlier tasks, and is not in this graph.' }),
+          }),
+        ),
+      }),
+      { description: 'What leaves the deployment, by the plan that it was applied with, newest first. Absent: nothing.' },
+    ),
   ),
   secrets: Type.Array(Type.Object({ name: Type.String(), length: Type.Integer() }), { description: 'Secrets that are generated once for the deployment; their names alone.' }),
   outputs: Type.Optional(
@@ -91,6 +108,7 @@ export const PreviewSchema = Type.Object(
         verifying: Type.Integer({ description: 'Actions that look whether the effects of unchanged ones are still there.' }),
         approvals: Type.Integer({ description: 'Gates at which a person is asked.' }),
         toRunAfterApproval: Type.Integer({ description: 'Of the actions that run: those that come after such a gate.' }),
+        departing: Type.Integer({ description: 'Of the actions that run: those that take away what leaves.' }),
       },
       { description: 'The graph in numbers.' },
     ),
