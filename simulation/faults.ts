@@ -32,15 +32,18 @@ export type PlanFaults = (random: Random, scenario: Scenario) => Fault[]
 
 const weights: Readonly<Record<FaultKind, number>> = { engine: 6, agent: 6, node: 5, api: 2, store: 3, slowstore: 2, broker: 2, messages: 2, partition: 5, stream: 3, torn: 4, slowdisk: 1, fulldisk: 1, clock: 2, stop: 4, impostor: 1, poison: 1 }
 
-// Most of what happens in a run happens within these; later faults would hit what is over.
-const windowMs = 12_000
+// Most of what happens to a task happens within so long after its submission; later faults would hit what is over.
+const windowMs = 10_000
+// The same in steps of a process, for a run of one or two tasks.
 const windowSteps: Readonly<Record<string, number>> = { engine: 350, agent: 120, api: 60 }
+// Each further task is about so much of two: faults and windows grow with the tasks of a run.
+const burdenOf = ({ tasks }: Scenario): number => Math.max(1, tasks.length * 0.4)
 
 /** The faults of a run. `kinds`: which of them may be. */
 export function planFaults(random: Random, scenario: Scenario, kinds: readonly FaultKind[]): Fault[] {
   const drawn = kinds.flatMap((kind) => Array<FaultKind>(weights[kind]).fill(kind))
   if (drawn.length === 0) return []
-  return Array.from({ length: random.pick([0, 1, 1, 2, 3, 4, 6]) }, () => planFault(random, scenario, random.pick(drawn)))
+  return Array.from({ length: Math.round(random.pick([0, 1, 1, 2, 3, 4, 6]) * burdenOf(scenario)) }, () => planFault(random, scenario, random.pick(drawn)))
 }
 
 function planFault(random: Random, scenario: Scenario, kind: FaultKind): Fault {
@@ -48,8 +51,8 @@ function planFault(random: Random, scenario: Scenario, kind: FaultKind): Fault {
   const engine = `engine-${random.integer(1, scenario.engines)}`
   const api = `api-${random.integer(1, scenario.apis)}`
   const forMs = random.delay(random.pick([300, 2_000, 6_000]))
-  const atMs = { atMs: random.between(0, windowMs) }
-  const around = (of: string, steps: number): Moment => (random.chance(0.75) ? { step: random.integer(1, steps), of, isBefore: random.chance(0.5) } : atMs)
+  const atMs = { atMs: random.between(0, scenario.tasks.at(-1)!.atMs + windowMs) }
+  const around = (of: string, steps: number): Moment => (random.chance(0.75) ? { step: random.integer(1, Math.round(steps * burdenOf(scenario))), of, isBefore: random.chance(0.5) } : atMs)
   const detail = random.next()
   const targets: Readonly<Record<FaultKind, readonly [string, Moment]>> = {
     engine: [engine, around(engine, windowSteps['engine']!)],

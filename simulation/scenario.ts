@@ -35,6 +35,21 @@ export interface Scenario {
   readonly heartbeatIntervalMs: number
 }
 
+/** What the size of a run is drawn from. */
+interface Sizes {
+  readonly nodes: readonly number[]
+  readonly components: readonly number[]
+  readonly tasks: readonly number[]
+  /** Longest pause before a task of a new deployment, and before one of the same, ms. */
+  readonly pausesMs: readonly [number, number]
+}
+
+// For the same processor time, faults find as much or more in many small tasks as in a few large ones, and see three times as many tasks through (docs/decisions/0016-simulation.md).
+const small: Sizes = { nodes: [1, 1, 1, 2, 2, 3], components: [1, 1, 1, 1, 2, 2], tasks: [4, 6, 8], pausesMs: [1_000, 2_500] }
+// Waves over many nodes and graphs with a shape are found here alone.
+const large: Sizes = { nodes: [1, 2, 2, 3, 3, 6], components: [1, 2, 2, 3, 4], tasks: [1, 2, 2, 3], pausesMs: [2_000, 5_000] }
+const largeShare = 0.15
+
 const nodeNames = (count: number): string[] => Array.from({ length: count }, (_, index) => `node-${index + 1}`)
 
 /** Names of the nodes of a scenario. */
@@ -74,11 +89,11 @@ function makeRollout(random: Random): Pick<Plan, 'rollout'> {
   return { rollout: { maxParallelNodes: random.integer(1, 4), ...(random.chance(0.4) ? { maxFailures: random.integer(0, 2) } : {}), ...waves } }
 }
 
-function makePlan(random: Random, nodes: number, deployment: string): Plan {
+function makePlan(random: Random, nodes: number, components: number, deployment: string): Plan {
   return {
     apiVersion: 'lichen.dev/v1', kind: 'DeploymentPlan', metadata: { name: deployment },
     nodes: [{ name: 'all' }, { name: 'some', count: random.integer(1, nodes) }],
-    components: makeComponents(random, random.pick([1, 1, 2, 2, 3, 4]), 1),
+    components: makeComponents(random, components, 1),
     ...makeRollout(random),
     ...(random.chance(0.15) ? { limits: { ...(random.chance(0.5) ? { queuedS: random.integer(5, 40) } : {}), ...(random.chance(0.7) ? { taskS: random.integer(5, 60) } : {}) } } : {}),
   } as Plan
@@ -105,14 +120,15 @@ function makeActs(random: Random): PersonAct[] {
 
 /** The scenario of this stream of randomness. */
 export function makeScenario(random: Random): Scenario {
-  const nodes = random.pick([1, 1, 2, 2, 2, 3, 3, 6])
+  const sizes = random.chance(largeShare) ? large : small
+  const nodes = random.pick(sizes.nodes)
   const tasks: SubmittedTask[] = []
-  const count = random.pick([1, 2, 2, 3])
+  const count = random.pick(sizes.tasks)
   let atMs = 0
   for (let index = 0; index < count; index++) {
     const earlier = random.chance(0.6) ? tasks.at(-1)?.plan : undefined
-    const plan = earlier === undefined ? makePlan(random, nodes, `d${index + 1}`) : random.chance(0.5) ? earlier : changePlan(earlier, random)
-    atMs += random.between(0, earlier === undefined ? 2_000 : 5_000)
+    const plan = earlier === undefined ? makePlan(random, nodes, random.pick(sizes.components), `d${index + 1}`) : random.chance(0.5) ? earlier : changePlan(earlier, random)
+    atMs += random.between(0, sizes.pausesMs[earlier === undefined ? 0 : 1])
     tasks.push({ atMs, kind: random.chance(0.08) ? 'check' : 'apply', plan, acts: makeActs(random), retries: random.chance(0.5) ? random.integer(1, 2) : 0, isRepeated: random.chance(0.2) })
   }
   return {

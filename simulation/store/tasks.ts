@@ -3,7 +3,7 @@
  * same rules (`packages/store/src/rules`). Every call here is atomic and durable when it returns; waiting and failing are the client's part.
  */
 import { type ActionGraph, type Footprint, type LichenError, type RecordedEvent, taskId, type TaskId } from '@lichen/core'
-import type { AppliedAction, Append, AppendAnswer, EngineIdentity, Lease, NewTask, OutboxRow, TaskStore, TaskSummary } from '@lichen/store'
+import type { AppliedAction, Append, AppendAnswer, EngineIdentity, LastPlan, Lease, NewTask, OutboxRow, TaskStore, TaskSummary } from '@lichen/store'
 import { type AppendRows, decideAppends, type Head } from '../../packages/store/dist/rules/append-rules.js'
 import { buildBell } from '../../packages/store/dist/rules/bell.js'
 import { answerTaken, type Created, decideKeys, keyLifeMs, type KnownKey } from '../../packages/store/dist/rules/create-rules.js'
@@ -172,6 +172,16 @@ export class TaskTables {
     const { id } = newest.summary
     const isDestroyed = ofDeployment.some(({ summary }) => summary.kind === 'destroy' && summary.outcome === 'succeeded' && summary.id > id)
     return decodeFootprint({ plan: newest.plan, placement: newest.placement!, isDestroyed })
+  }
+
+  readLastPlan(project: string, deployment: string): LastPlan | undefined {
+    let newest: LastPlan | undefined
+    for (const { summary, placement, plan } of this.#tasks.values()) {
+      const { id, kind } = summary
+      if (summary.project !== project || summary.deployment !== deployment || placement === null || (kind !== 'apply' && kind !== 'destroy')) continue
+      if (newest === undefined || id > newest.task) newest = { task: id, kind, plan }
+    }
+    return newest
   }
 
   /** The rules of `rules/turn.ts`, which are SQL there. */

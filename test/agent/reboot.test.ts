@@ -1,5 +1,5 @@
 /** A reboot, as far as one process can show it: the program is killed, and the agent is started with another boot id. */
-import { existsSync, readFileSync, writeFileSync } from 'node:fs'
+import { cpSync, existsSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import t, { type Test } from 'tap'
 import { eventually } from '../eventually.js'
@@ -82,6 +82,29 @@ t.test('a reboot that nobody asked for interrupts what ran: it is settled by its
   t.match(await eventually(t, 'the result', () => gateway.resultOf(unchecked)), { result: { outcome: 'unknown', failure: { code: 'COMMAND_INTERRUPTED' } } })
   t.equal(readFileSync(at('unchecked'), 'utf8'), 'ran\n')
   t.match(gateway.logOf(unchecked), '\n=== the agent was restarted\n… perhaps some bytes cut: the node was restarted while the command ran …\n')
+})
+
+t.test('what cannot be checked is not run again when the agent dies after a reboot too, before it has recorded that the outcome is unknown', async (t) => {
+  const gateway = await startGateway(t)
+  const directory = makeDirectory(t)
+  const after = makeDirectory(t)
+  const trace = join(directory, 'trace')
+  let agent = await startTestAgent(t, gateway, { dataDirectory: directory, bootId: 'boot0001-x' })
+  const key = gateway.order({ commands: [makeCommand('run', { shell: `echo ran >> ${trace}; sleep 600`, uncheckable: true })] })
+  await eventually(t, 'it runs', () => existsSync(trace))
+  await agent.stop()
+  endRuns(directory)
+  // What a SIGKILL at this moment leaves on the disk.
+  const onWrite = (name: string): void => void (name === 'journal.result:before' && cpSync(directory, after, { recursive: true }))
+  agent = await startTestAgent(t, gateway, { dataDirectory: directory, bootId: 'boot0002-x', onWrite })
+  await eventually(t, 'the outcome is about to be recorded', () => existsSync(join(after, 'journal')))
+  await agent.stop()
+  rmSync(join(after, 'agent.lock'))
+  gateway.results.length = 0
+  await startTestAgent(t, gateway, { dataDirectory: after, bootId: 'boot0002-x' })
+  const { result } = await eventually(t, 'the next agent reports', () => gateway.resultOf(key))
+  t.match(result, { outcome: 'unknown', failure: { code: 'COMMAND_INTERRUPTED' } })
+  t.equal(readFileSync(trace, 'utf8'), 'ran\n')
 })
 
 t.test('an order that expired while the node was down may have begun before, as far as it can be checked: it is looked at, and not run', async (t) => {

@@ -21,11 +21,21 @@ name: text-file
 version: 1.0.0
 summary: A file with a text
 parameters: {type: object, additionalProperties: false, required: [text], properties: {text: {type: string}}}
+operations:
+  append:
+    summary: Append a word to another file
+    parameters: {type: object, additionalProperties: false, properties: {word: {type: string, default: again}}}
 actions:
   write:
     commands:
       - name: write the text
         file: {path: '{{ node.workspace }}/{{ component.name }}.txt', content: "{{ params.text }}\\n", mode: '0644'}
+  append:
+    phase: operation
+    operation: append
+    commands:
+      - name: append the word
+        run: {shell: 'echo {{ operation.params.word }} >> words', cwd: '{{ node.workspace }}', uncheckable: true}
   check:
     commands:
       - name: the text is there

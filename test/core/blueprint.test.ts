@@ -36,6 +36,9 @@ const cases: readonly [string, string, Partial<Record<keyof Problem, unknown>>][
   ['actions in a circle', `actions: {a: {after: [b], commands: [${note}]}, b: {after: [a], commands: [${note}]}, ${remove}}`, { code: 'BLUEPRINT_REFERENCE', message: /a → b → a/ }],
   ['a need that is no relation', `actions: {a: {needs: [db], commands: [${note}]}, ${remove}}`, { code: 'BLUEPRINT_REFERENCE', path: 'actions.a.needs' }],
   ['a gate that is no check', `actions: {a: {gate: true, commands: [${note}]}, ${remove}}`, { code: 'BLUEPRINT_REFERENCE', path: 'actions.a.gate', message: /only a check/ }],
+  ['a leave action on the first node alone', `actions: {a: {commands: [${note}]}, leave: {on: first, commands: [${note}]}, ${remove}}`, { code: 'BLUEPRINT_REFERENCE', path: 'actions.leave.on' }],
+  ['one node after the other where nothing leaves', `actions: {a: {serial: true, commands: [${note}]}, ${remove}}`, { code: 'BLUEPRINT_REFERENCE', path: 'actions.a.serial', message: /only an action of the phase leave/ }],
+  ['a removal for each node that is not per relation', `actions: {a: {commands: [${note}]}, remove: {perNode: true, commands: [${note}]}}`, { code: 'BLUEPRINT_REFERENCE', path: 'actions.remove.perNode' }],
   ['a limit of the action below that of one attempt', `actions: {a: {timeoutS: 60, limitS: 59, commands: [${note}]}, ${remove}}`, { code: 'BLUEPRINT_REFERENCE', path: 'actions.a.limitS', message: /60 s.*59 s/ }],
   ['a relation action that nothing names', `actions: {a: {commands: [${note}]}, g: {on: relation, commands: [${note}]}, ${remove}}`, { code: 'BLUEPRINT_REFERENCE', path: 'actions.g.on' }],
   ['a provision whose action is not per relation', `provides: {p: {interface: i, outputs: {}, action: a}}\nactions: {a: {commands: [${note}]}, ${remove}}`, { code: 'BLUEPRINT_REFERENCE', path: 'provides.p.action' }],
@@ -65,9 +68,15 @@ const rehearsed: readonly [string, string, Partial<Record<keyof Problem, unknown
   ['an output of the wrong type', `provides: {p: {interface: i, outputs: {port: {type: integer, value: node.id}}}}\nactions: {a: {commands: [${note}]}, ${remove}}`, { code: 'BLUEPRINT_EXPRESSION', path: 'provides', message: /output "port" .* must be of type integer, found "node-1"/ }],
   ['an output that fails', `provides: {p: {interface: i, outputs: {port: {type: integer, value: params.port}}}}\nactions: {a: {commands: [${note}]}, ${remove}}`, { code: 'BLUEPRINT_EXPRESSION', path: 'provides.p.outputs.port.value' }],
   ['a per-relation action that speaks of inputs which it does not ask for', `provides: {p: {interface: i, outputs: {}, action: g}}\nactions: {a: {commands: [${note}]}, g: {on: relation, commands: [{name: n, note: {text: '{{ relation.inputs.name }}'}}]}, ${remove}}`, { code: 'BLUEPRINT_TEMPLATE', path: 'actions.g.commands[0]' }],
+  ['a variable that does not exist, when a node leaves', `actions: {a: {commands: [${note}]}, drain: {phase: leave, commands: [{name: n, note: {text: '{{ staying[0].id }} {{ leaving[0].id }} {{ before[0].id }} {{ params.nope }}'}}]}, ${remove}}`, { code: 'BLUEPRINT_TEMPLATE', path: 'actions.drain.commands[0]', message: /undefined variable: params\.nope(?!.*bring back)/ }],
+  ['an output of an apply, when a node leaves', `actions: {a: {commands: [{name: n, run: {argv: [x], creates: /x, outputs: {token: {from: stdout}}}}]}, drain: {phase: leave, commands: [{name: n, note: {text: '{{ outputs.a.token }}'}}]}, ${remove}}`, { code: 'BLUEPRINT_REFERENCE', path: 'actions.drain.commands[0]', message: /uses output "token"/ }],
   ['an output that need not be there yet', `actions: {a: {commands: [{name: n, note: {text: '{{ outputs.b.token }}'}}]}, b: {after: [], commands: [{name: n, run: {argv: [x], creates: /x, outputs: {token: {from: stdout}}}}]}, ${remove}}`, { code: 'BLUEPRINT_REFERENCE', path: 'actions.a.commands[0]', message: /uses output "token" of b, which need not have ended before it/ }],
 ]
-for (const [what, body, problem] of rehearsed) t.test(`${what} shows when the blueprint is planned with sample values`, async (t) => t.match(problemsOf(body), [problem]))
+for (const [what, body, problem] of rehearsed) t.test(`${what} shows when the blueprint is planned with sample values`, async (t) => {
+  const problems = problemsOf(body)
+  t.match(problems, [problem])
+  t.equal(problems.length, 1, 'once')
+})
 
 t.test('a rehearsal finds parameters of the right form, and a number of nodes that the rules accept', async (t) => {
   const parameters = "parameters: {type: object, additionalProperties: false, required: [net, size, kind, list, deep], properties: {net: {type: string, pattern: '^[0-9./]+$'}, size: {type: integer, minimum: 7}, kind: {enum: [a, b]}, list: {type: array, minItems: 2, items: {type: string}}, deep: {type: object, required: [x], properties: {x: {type: number}}}}}"

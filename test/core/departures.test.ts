@@ -14,7 +14,7 @@ provides: {api: {interface: api, inputs: {type: object}, secrets: {token: {}}, o
 actions:
   install: {commands: [{name: i, note: {text: i}}]}
   admit: {on: relation, commands: [{name: a, note: {text: '{{ relation.nodes | map: "id" | join }}'}}]}
-  forget: {phase: remove, on: relation, after: [], commands: [{name: 'forget {{ item.id }}', forEach: relation.nodes, note: {text: '{{ item.id }} {{ item.hostname }} {{ item.address }}'}}]}
+  forget: {phase: remove, on: relation, perNode: true, after: [], commands: [{name: 'forget {{ item.id }}', forEach: relation.nodes, note: {text: '{{ item.id }} {{ item.hostname }} {{ item.address }}'}}]}
   leave: {serial: true, commands: [{name: l, note: {text: '{{ staying | map: "id" | join }}'}}]}
   check: {commands: [{name: c, note: {text: c}}]}
   remove: {after: [forget], commands: [{name: r, note: {text: r}}]}`),
@@ -126,6 +126,17 @@ t.test('a provider that goes with its consumer takes away what it had prepared',
   t.ok(edges['api/forget:workers.api@c1']?.includes('workers/remove@w3'))
   t.ok(edges['api/remove@c1']?.includes('api/forget:workers.api@c1'))
   t.equal(edges['api/leave@c1'], undefined, 'nobody is left to hand over to')
+})
+
+t.test('what a provider prepared for the consumer as a whole stays while the consumer has other nodes', async (t) => {
+  const shared = buildCatalog([...catalog.list().filter(({ document }) => document.name !== 'control'), makeBlueprint('control', `
+provides: {api: {interface: api, inputs: {type: object}, outputs: {}, removeAction: dropDatabase}}
+actions:
+  install: {commands: [{name: i, note: {text: i}}]}
+  dropDatabase: {phase: remove, on: relation, commands: [{name: d, note: {text: d}}]}`)])
+  const begin = { ...after(three, build(three, { catalog: shared })), catalog: shared }
+  t.notOk(build(withCount(2), begin).actions.some(({ name }) => name.startsWith('dropDatabase')))
+  t.ok(build(makeCluster((plan) => plan['components'].splice(2, 1)), begin).actions.some(({ id }) => id === 'api/dropDatabase:workers.api@c1'))
 })
 
 t.test('nodes leave side by side, and one after the other where the blueprint says so', async (t) => {

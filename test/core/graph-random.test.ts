@@ -1,5 +1,5 @@
 import { isDeepStrictEqual } from 'node:util'
-import { buildCatalog, buildGraph, parsePlan, taskId, type ActionGraph, type Applied, type Catalog, type NodeRecord, type Plan } from '@lichen/core'
+import { buildCatalog, buildGraph, buildInheritance, parsePlan, taskId, type ActionGraph, type Applied, type Catalog, type NodeRecord, type Plan } from '@lichen/core'
 import t from 'tap'
 import { makeBlueprint, makeNode, type PlanDraft } from './plan-fixture.js'
 
@@ -29,9 +29,10 @@ actions:
   init: {on: first, ${layer % 2 ? 'after: [], ' : ''}commands: [{name: i, run: {argv: [init], creates: /i, outputs: {id: {from: stdout}}}}]}
   join: {after: [packages, init], commands: [{name: j, note: {text: '{{ outputs.init.id }} {{ secrets.key }} {{ params.size }}${layer > 0 ? "{% if uses.below %} {{ uses.below.hosts | join }} {{ uses.below.token }}{% endif %}" : ''}'}}]}
   ${layer % 2 ? `grant: {on: relation, after: [init], commands: [{name: g, note: {text: '{{ relation.consumer }} {{ relation.secrets.token }}'}}]}
-  revoke: {on: relation, phase: remove, after: [], commands: [{name: r, note: {text: r}}]}` : ''}
+  revoke: {on: relation, phase: remove, perNode: true, after: [], commands: [{name: r, note: {text: r}}]}` : ''}
   ${layer > 1 ? `check: {${layer > 2 ? 'gate: true, ' : ''}commands: [{name: c, note: {text: c}}]}` : ''}
   ${layer > 2 ? 'whole: {phase: check, on: first, gate: true, commands: [{name: c, note: {text: c}}]}' : ''}
+  ${layer > 0 ? `leave: {${layer % 2 ? 'serial: true, ' : ''}commands: [{name: l, note: {text: '{{ staying | map: "id" | join }}'}}]}` : ''}
   remove: {commands: [{name: r, note: {text: r}}]}
 `)))
 
@@ -199,4 +200,61 @@ t.test('a node more changes no action on the nodes that were there, beyond what 
     for (const action of before.actions.filter(({ name }) => name === 'packages' || name === 'init')) if (JSON.stringify(after.get(action.id)?.commands) !== JSON.stringify(action.commands)) t.fail(`seed ${seed}: ${action.id} moved`)
   }
   t.pass('40 plans')
+})
+
+/** The plan without some of its components, on fewer nodes. */
+function shrink(plan: Plan, random: (below: number) => number): Plan {
+  const dropped = new Set(plan.components.filter(() => random(4) === 0).map(({ name }) => name))
+  const kept = plan.components.filter(({ name }) => !dropped.has(name))
+  const components = (kept.length > 0 ? kept : plan.components).map(({ uses, after, ...component }) => ({
+    ...component,
+    ...(uses?.['below'] !== undefined && (kept.length === 0 || !dropped.has(uses['below'])) && { uses }),
+    after: (after ?? []).filter((name) => kept.length === 0 || !dropped.has(name)),
+  }))
+  return { ...plan, components, nodes: plan.nodes.map((group) => (group.name === 'one' ? group : { ...group, count: 1 + random(2) })) }
+}
+
+t.test('what leaves goes after all that stays, users before what they used, for 60 random plans that shrink twice', async (t) => {
+  let promises = 0
+  for (let seed = 1; seed <= 60; seed++) {
+    const { plan, nodes, random } = makeCase(seed)
+    const plans = [plan, shrink(plan, random)]
+    plans.push(shrink(plans[1]!, random))
+    let before: ActionGraph | undefined
+    let applied: Applied = new Map()
+    for (const [index, next] of plans.entries()) {
+      const footprint = before && { plan: JSON.stringify(plans[index - 1]), placement: before.placement, nodes: before.known?.nodes ?? {}, departures: before.departures ?? [], isDestroyed: false }
+      const input = { plan: next, catalog, nodes, kind: 'apply' as const, placement: before?.placement, applied, inheritance: buildInheritance(footprint, applied) }
+      const built = buildGraph(input)
+      if (!built.ok) throw new Error(`seed ${seed}: ${JSON.stringify(built.problems)}`)
+      const graph = built.value
+      const ancestors = findAncestors(graph)
+      const ids = [...graph.actions, ...graph.gates].map(({ id }) => id)
+      if (new Set(ids).size !== ids.length) t.fail(`seed ${seed}: an id stands twice`)
+      const leaving = graph.actions.filter(({ isDeparture }) => isDeparture)
+      const stays = graph.actions.filter((action) => !action.isDeparture && !action.name.includes(':'))
+      for (const action of leaving) {
+        const missing = stays.filter(({ id }) => !ancestors.get(action.id)!.has(id) && !ancestors.get(action.id)!.has('lichen/departures'))
+        if (missing.length > 0) t.fail(`seed ${seed}: ${action.id} does not wait for ${missing[0]!.id}`)
+        promises += 1
+      }
+      const had = plans[index - 1]
+      for (const component of had?.components ?? []) {
+        for (const provider of [...Object.values(component.uses ?? {}), ...(component.after ?? [])]) {
+          for (const used of leaving.filter((action) => action.component === provider && !action.name.includes(':'))) {
+            const user = leaving.filter((action) => action.component === component.name && action.node === used.node && !action.name.includes(':'))
+            // Those of an older plan are other nodes, unless the component moved.
+            const isOfNewest = graph.departures?.[0]?.departures.filter((departure) => departure.actions.includes(used.id) || departure.actions.some((id) => user.some((action) => action.id === id))).length === 2
+            if (isOfNewest) for (const action of user) if (!ancestors.get(used.id)!.has(action.id)) t.fail(`seed ${seed}: ${used.id} does not wait for ${action.id}`)
+          }
+        }
+      }
+      const again = buildGraph({ ...input, plan: { ...next, components: shuffle(next.components, random) }, nodes: shuffle(nodes, random) })
+      if (!again.ok || again.value.digest !== graph.digest) t.fail(`seed ${seed}: another order of the input gives another graph`)
+      // Half of what left succeeds, so that the next apply has to go on with the rest.
+      applied = new Map(graph.actions.filter((action) => !action.isDeparture || random(2) === 0).map(({ id, key }) => [id, { key, task: taskId('t-1'), outputs: { id: 'x' } }]))
+      before = graph
+    }
+  }
+  t.ok(promises > 500, `${promises} departures looked at`)
 })

@@ -23,6 +23,8 @@ export interface TaskBody {
 
 export interface ScenarioApi {
   submit(plan: object): Promise<string>
+  /** Runs an operation on a deployment of the default project. */
+  operate(deployment: string, body: object): Promise<string>
   read(task: string): Promise<TaskBody>
   /** Any GET under /v1, with its headers. */
   get(path: string): Promise<{ readonly code: number; readonly headers: Readonly<Record<string, unknown>>; readonly text: string }>
@@ -60,6 +62,7 @@ export async function openApi(t: Test, { store, broker, sealer }: System, catalo
       return { code: statusCode, headers, text: body }
     },
     submit: async (plan) => (await wanted('POST', '/tasks', { kind: 'apply', plan })).id,
+    operate: async (deployment, body) => (await wanted('POST', `/deployments/default/${deployment}/operations`, body)).id,
     ask: (task, verb, body = {}) => wanted('POST', `/tasks/${task}/${verb}`, body),
     async refused(task, verb, body, code) {
       const answer = (await call('POST', `/tasks/${task}/${verb}`, body)).json() as { code: string; detail: string }

@@ -12,7 +12,7 @@ provides: {self: {interface: hub, inputs: {type: object}, outputs: {directory: {
 actions:
   install: {commands: [{name: write, file: {path: '{{ params.directory }}/hub', content: 'hub'}}]}
   admit: {on: relation, commands: [{name: 'admit {{ item.id }}', forEach: relation.nodes, file: {path: '{{ params.directory }}/known-{{ item.id }}', content: x}}]}
-  forget: {phase: remove, on: relation, after: [], commands: [{name: 'forget {{ item.id }}', forEach: relation.nodes, file: {path: '{{ params.directory }}/known-{{ item.id }}', state: absent}}]}
+  forget: {phase: remove, on: relation, perNode: true, after: [], commands: [{name: 'forget {{ item.id }}', forEach: relation.nodes, file: {path: '{{ params.directory }}/known-{{ item.id }}', state: absent}}]}
   remove: {after: [forget], commands: [{name: remove, file: {path: '{{ params.directory }}/hub', state: absent}}]}`),
   makeBlueprint('member', `
 requires: {hub: {interface: hub}}

@@ -164,6 +164,13 @@ function testTasks(t: Test, make: MakeDatabase): void {
     await store.tasks.append([plan('t-1', 'node-1'), plan('t-2', 'node-2'), plan('t-3', 'node-3')])
     t.same(await store.tasks.readFootprint('demo', 'keystone'), { placement: { control: ['node-2'] }, nodes: {}, departures: [], plan: makeTask('t-2').plan, isDestroyed: false })
     t.equal(await store.tasks.readFootprint('demo', 'other'), undefined)
+    t.match(await store.tasks.readLastPlan('demo', 'keystone'), { task: 't-3', kind: 'destroy' }, 'what it is: an apply that was not planned says nothing yet')
+    await store.tasks.append([plan('t-4', 'node-4')])
+    t.strictSame(await store.tasks.readLastPlan('demo', 'keystone'), { task: 't-4', kind: 'apply', plan: (await store.tasks.read(taskId('t-4')))?.plan })
+    await store.tasks.create(makeTask('t-5', { kind: 'operation' }))
+    await store.tasks.append([plan('t-5', 'node-5')])
+    t.match(await store.tasks.readLastPlan('demo', 'keystone'), { task: 't-4' }, 'an operation is no plan')
+    t.equal(await store.tasks.readLastPlan('demo', 'other'), undefined)
   })
 
   t.test('a footprint has what was known of nodes, what was leaving, and whether all was destroyed since', async (t) => {

@@ -18,7 +18,7 @@ export function registerDocument(app: Api, version: string): void {
       tags: [
         { name: 'plans', description: 'Check and preview deployment plans; nothing happens on any node.' },
         { name: 'tasks', description: 'Runs of plans: submit, follow, pause, approve, settle, cancel, retry.' },
-        { name: 'deployments', description: 'What deployments give to their users.' },
+        { name: 'deployments', description: 'What deployments give to their users, and operations on them.' },
         { name: 'nodes', description: 'Machines with the agent, and the tokens they join with.' },
         { name: 'blueprints', description: 'The catalog.' },
         { name: 'operations', description: 'Engines, health, metrics, messages that were put aside.' },

@@ -6,6 +6,7 @@ import { addJoinTokenCommand } from './commands/join-token.js'
 import { addLogCommand } from './commands/logs.js'
 import { addNodeCommands } from './commands/nodes.js'
 import { addOutputCommand } from './commands/output.js'
+import { addOperationCommands } from './commands/operations.js'
 import { addPreviewCommands } from './commands/preview.js'
 import { addProgramCommands, runLab } from './commands/programs.js'
 import { addPlanCommands } from './commands/run-plan.js'
@@ -75,6 +76,7 @@ async function runCommand(input: CliInput): Promise<ExitCode> {
   addProgramCommands(program, run)
   addPlanCommands(program, run)
   addPreviewCommands(program, run)
+  addOperationCommands(program, run)
   addTaskCommands(program, run)
   addLogCommand(program, run)
   addOutputCommand(program, run)

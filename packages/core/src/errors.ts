@@ -41,6 +41,13 @@ export const errorTable = {
   PLAN_TOO_FEW_NODES: rejected('Fewer nodes match the selector of a group than its count asks for.'),
   PLAN_EXPRESSION: rejected('An expression (CEL) of the blueprint could not be evaluated with these inputs.'),
   PLAN_TEMPLATE: rejected('A template (Liquid) of the blueprint could not be rendered with these inputs.'),
+  // operations
+  OPERATION_NO_DEPLOYMENT: rejected('No apply of a deployment of this name was ever planned.', 404),
+  OPERATION_DESTROYED: rejected('The deployment was destroyed; there is nothing to operate on.', 409),
+  OPERATION_UNKNOWN: rejected('No component of the deployment has an operation of this name.'),
+  OPERATION_UNKNOWN_COMPONENT: rejected('A component that is named is not of the deployment, or does not have the operation.'),
+  OPERATION_UNKNOWN_NODE: rejected('A node that is named is not of the deployment, or the operation does nothing there.'),
+  OPERATION_BAD_PARAMETER: rejected('A parameter does not satisfy the JSON Schema of the operation.'),
   // blueprints
   BLUEPRINT_SYNTAX: rejected('The blueprint is not well-formed YAML.'),
   BLUEPRINT_SHAPE: rejected('A field of the blueprint is missing, unknown or of the wrong type.'),

@@ -170,7 +170,7 @@ function buildTaskRoster(options: EngineOptions, { limits, metrics, directory, f
     startDriver: (lease, finished) =>
       startTaskDriver({
         lease, engine: identity.name, store, sealer, signer: authority.signer, world, findStream,
-        plan: (summary, plan, previewDigest) => planTask({ store, readNodes: () => directory.refresh(), catalog, lostAfterMs: directory.lostAfterMs(), log }, summary, plan, previewDigest),
+        plan: (summary, plan, asked) => planTask({ store, readNodes: () => directory.refresh(), catalog, lostAfterMs: directory.lostAfterMs(), log }, summary, plan, asked),
         limits: limits.task, clock, log, metrics, finished,
       }),
   })

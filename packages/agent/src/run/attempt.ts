@@ -230,7 +230,9 @@ export class AttemptRun {
   async #follow(command: Command, index: number, deadline: Deadline, beginning: Beginning, execution?: Execution): Promise<CommandEnd | undefined> {
     const place = `[${index + 1}/${this.#commands.length}]`
     if (beginning !== 'resumed') this.#log.say(`=== ${place} ${command.name} (${command.kind})${beginning === 'fresh' ? '' : ', interrupted before: settled by its check'}`)
-    const isToBegin = !this.isEffectless && beginning !== 'resumed' && beginning !== 'overdue'
+    // What is only looked at does not begin, nor what is unknown from its interruption on: after one more crash it would count as begun in this boot, without a program, and be run.
+    const mayRun = beginning === 'fresh' || (beginning === 'interrupted' && effectOf(command).isCheckable)
+    const isToBegin = !this.isEffectless && mayRun
     const begin = isToBegin ? () => this.#begin(command, index) : undefined
     const end = await this.#orStopped(runCommand(command, this.#contextsOf(index, deadline, execution), beginning, begin))
     deadline.clear()

@@ -17,7 +17,7 @@ export async function listApplies(tasks: Pick<Store['tasks'], 'list'>, project: 
     const page = await tasks.list({ project, deployment, limit: pageSize, ...(before === undefined ? {} : { before }) })
     hasTasks ||= page.length > 0
     for (const task of page) {
-      if (task.kind === 'check' || !isPlanned(task)) continue
+      if (task.kind === 'check' || task.kind === 'operation' || !isPlanned(task)) continue
       if (task.kind === 'destroy') return applies.length > 0 ? applies : refuseDestroyed(task)
       applies.push(task)
       // What was complete then is not older than that.

@@ -1,5 +1,5 @@
 /** A task's plan with other parameters, and the graph that has the same actions as before where nothing of theirs changed. */
-import { buildGraph, checkPlan, inheritanceOf, LichenError, parsePlan, rebaseGraph, suggest, type ActionGraph, type Applied, type Plan, type Problem, type TaskKind } from '@lichen/core'
+import { buildGraph, checkPlan, inheritanceOf, LichenError, parsePlan, rebaseGraph, suggest, type ActionGraph, type Applied, type OperationRequest, type Plan, type Problem, type TaskKind } from '@lichen/core'
 import type { Context } from '../context.js'
 import { findPlanProblems } from './checked-plan.js'
 import { rejectPlan } from './plan-input.js'
@@ -15,6 +15,7 @@ export interface PlannedTask {
   /** Null when it was never planned. */
   readonly graph: ActionGraph | null
   readonly previewDigest: string | null
+  readonly operation: OperationRequest | null
 }
 
 /**
@@ -25,7 +26,7 @@ export async function buildChangedPlan(context: Pick<Context, 'store' | 'catalog
   const parsed = parsePlan(changeParameters(JSON.parse(task.plan) as Plan, change))
   if (!parsed.ok) throw rejectPlan(parsed.problems)
   const plan = JSON.stringify(parsed.value)
-  if (task.graph !== null) return { plan, graph: await rebuildGraph(context, parsed.value, task.graph) }
+  if (task.graph !== null) return { plan, graph: await rebuildGraph(context, parsed.value, task.graph, task.operation) }
   if (task.previewDigest !== null) throw new LichenError('TASK_INPUTS_MOVED', `the task may only do what preview ${task.previewDigest} showed, and with new parameters it would do something else; preview and apply the changed plan anew`)
   const problems = await findPlanProblems(context, parsed.value, task.kind)
   if (problems.length > 0) throw rejectPlan(problems)
@@ -49,13 +50,13 @@ function changeParameters(plan: Plan, change: ParameterChange): Plan {
  * The graph of the plan with all else as it was when `before` was planned: its nodes, what left with it, and what was known to be applied then. What this task itself brought about
  * is not among it, for in `before` it had yet to run.
  */
-async function rebuildGraph({ catalog, nodes }: Pick<Context, 'catalog' | 'nodes'>, plan: Plan, before: ActionGraph): Promise<ActionGraph> {
+async function rebuildGraph({ catalog, nodes }: Pick<Context, 'catalog' | 'nodes'>, plan: Plan, before: ActionGraph, operation: OperationRequest | null): Promise<ActionGraph> {
   const { kind, placement } = before
   const inheritance = inheritanceOf(before)
   const records = await nodes.readFresh()
   const problems = checkPlan(plan, catalog, records, { placement, kind, inheritance })
   if (problems.length > 0) throw rejectPlan(problems)
-  const graph = buildGraph({ plan, catalog, nodes: records, placement, kind, applied: appliedBefore(before), inheritance })
+  const graph = buildGraph({ plan, catalog, nodes: records, placement, kind, applied: appliedBefore(before), inheritance, ...(operation !== null && { operation }) })
   if (!graph.ok) throw rejectPlan(graph.problems)
   return rebaseGraph(before, graph.value)
 }

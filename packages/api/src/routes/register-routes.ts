@@ -11,6 +11,8 @@ import { registerChangeNode } from './nodes/change-node.js'
 import { registerReadNodes } from './nodes/list-nodes.js'
 import { registerHealth } from './operations/health.js'
 import { registerReadOutputs } from './outputs/read-outputs.js'
+import { registerRunOperation } from './deployments/run-operation.js'
+import { registerListOperations } from './deployments/list-operations.js'
 import { registerIndexPage } from './operations/index-page.js'
 import { registerCheckPlan } from './plans/check-plan.js'
 import { registerCreatePreview } from './previews/create-preview.js'
@@ -31,6 +33,7 @@ const operations = [
   registerCheckPlan, registerCreatePreview,
   registerSubmitTask, registerListTasks, registerReadTask, registerListActions, registerReadEvents, registerReadLog,
   registerPauseTask, registerApproveGate, registerSettleAction, registerCancelTask, registerRetryTask, registerReadDocuments, registerReadOutputs,
+  registerRunOperation, registerListOperations,
   registerReadNodes, registerChangeNode, registerCreateJoinToken, registerListJoinTokens, registerListEngines,
   registerReadBlueprints, registerDeadLetters,
 ]

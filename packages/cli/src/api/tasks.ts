@@ -4,7 +4,7 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import { CliFailure, usageFailure, type Problem } from '../failure.js'
 import type { Client } from './client.js'
 
-export type TaskKind = 'apply' | 'check' | 'destroy'
+export type TaskKind = 'apply' | 'check' | 'destroy' | 'operation'
 export type TaskState = 'accepted' | 'running' | 'paused' | 'cancelling' | 'ended'
 export type TaskOutcome = 'succeeded' | 'failed' | 'timedOut' | 'cancelled' | 'rejected'
 export type ActionState = 'pending' | 'sent' | 'waitingRetry' | 'skipped' | 'succeeded' | 'failed' | 'timedOut' | 'cancelled' | 'unknown'
@@ -155,12 +155,25 @@ const submitPauseMs = 500
  * The accepted task. A submission that got no answer is sent again with the same key, so that one task comes of it whatever was lost.
  * @throws CliFailure with every problem of the plan
  */
-export async function submitTask(client: Client, body: { readonly kind: TaskKind; readonly plan: unknown; readonly previewDigest?: string | undefined }): Promise<Task> {
+export const submitTask = (client: Client, body: { readonly kind: TaskKind; readonly plan: unknown; readonly previewDigest?: string | undefined }): Promise<Task> => submit(client, '/v1/tasks', body)
+
+/** What an operation is asked to do. */
+export interface OperationBody {
+  readonly operation: string
+  readonly components?: readonly string[]
+  readonly nodes?: readonly string[]
+  readonly parameters?: Readonly<Record<string, unknown>>
+}
+
+/** The same of an operation; `path`: that of the operations of the deployment. */
+export const submitOperation = (client: Client, path: string, body: OperationBody): Promise<Task> => submit(client, path, body)
+
+async function submit(client: Client, path: string, body: object): Promise<Task> {
   const headers = { 'idempotency-key': randomUUID() }
   const startedAt = Date.now()
   for (;;) {
     try {
-      return await client.call<Task>('POST', '/v1/tasks', { body, headers })
+      return await client.call<Task>('POST', path, { body, headers })
     } catch (error) {
       const isWorthIt = error instanceof CliFailure && error.isTransient && error.code !== 'ECONNREFUSED' && Date.now() - startedAt < submitPatienceMs
       if (!isWorthIt) throw error

@@ -45,7 +45,8 @@ export function collectParameter(text: string, parameters: Parameters = {}): Par
   return { ...parameters, [component]: { ...parameters[component], [name]: parseValue(value) } }
 }
 
-function parseValue(text: string): unknown {
+/** The value of YAML text. */
+export function parseValue(text: string): unknown {
   if (text === '') return ''
   try {
     return parse(text) as unknown

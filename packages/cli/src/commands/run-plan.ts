@@ -1,5 +1,5 @@
 import type { Command } from 'commander'
-import { submitTask, type TaskKind } from '../api/tasks.js'
+import { submitTask, type Task, type TaskKind } from '../api/tasks.js'
 import type { Context } from '../context.js'
 import { exitCodes, type ExitCode } from '../exit-codes.js'
 import { followTask, type Followed } from '../follow/follow-task.js'
@@ -18,9 +18,11 @@ interface Options {
   readonly exitOnWait?: boolean
 }
 
+type PlanKind = Exclude<TaskKind, 'operation'>
 type Run = (action: (context: Context) => Promise<ExitCode>) => Promise<void>
 
-const followHelp = `
+/** What following means, for the help of commands that do. */
+export const followHelp = `
 On a terminal a live view is shown, in a pipe one line for each change, with --json one object for each event.
 Ctrl-C stops following; the task goes on (\`lichen tasks follow ID\` comes back, \`lichen cancel ID\` stops it).
 Where it waits for a person (an approval, an unknown outcome, a pause), what to type is printed, and it is followed on; --exit-on-wait ends then.
@@ -29,7 +31,7 @@ Exit code: 0 succeeded, 1 failed, timed out or cancelled, 2 rejected, 3 no serve
 
 /** Adds `apply`, `check` and `destroy`: submit a plan as a task and follow it. */
 export function addPlanCommands(program: Command, run: Run): void {
-  const add = (kind: TaskKind, summary: string) =>
+  const add = (kind: PlanKind, summary: string) =>
     addExitOnWait(program
       .command(kind)
       .summary(summary)
@@ -51,7 +53,7 @@ export function addPlanCommands(program: Command, run: Run): void {
     .action((file: string, options: Options) => run((context) => destroyPlan(context, file, options)))
 }
 
-async function runPlan(context: Context, kind: TaskKind, file: string, options: Options): Promise<ExitCode> {
+async function runPlan(context: Context, kind: PlanKind, file: string, options: Options): Promise<ExitCode> {
   return submitAndFollow(context, kind, await readPlanFile(file, process.stdin), options)
 }
 
@@ -61,11 +63,15 @@ async function destroyPlan(context: Context, file: string, options: Options): Pr
   return submitAndFollow(context, 'destroy', plan, options)
 }
 
-async function submitAndFollow(context: Context, kind: TaskKind, plan: string, options: Options): Promise<ExitCode> {
+async function submitAndFollow(context: Context, kind: PlanKind, plan: string, options: Options): Promise<ExitCode> {
+  return followSubmitted(context, kind, await submitTask(context.client(), { kind, plan, previewDigest: options.preview }), options)
+}
+
+/** Says which task was made, and follows it where that is wanted. `what`: what the task does, in a word. */
+export async function followSubmitted(context: Context, what: string, task: Task, options: Pick<Options, 'follow' | 'logs' | 'exitCode' | 'exitOnWait'>): Promise<ExitCode> {
   const { terminal } = context
-  const task = await submitTask(context.client(), { kind, plan, previewDigest: options.preview })
   if (context.isJson) terminal.line(JSON.stringify(options.follow ? { type: 'task', task } : task))
-  else terminal.line(`${kind} ${task.deployment}: task ${task.id}`)
+  else terminal.line(`${what} ${task.deployment}: task ${task.id}`)
   if (!options.follow) {
     if (!context.isJson) terminal.note(`it goes on by itself; follow it: lichen tasks follow ${task.id}`)
     return exitCodes.ok

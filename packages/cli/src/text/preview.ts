@@ -47,7 +47,8 @@ interface PreviewDeparture {
 export interface PreviewOptions {
   /** Path of the plan, for the command that runs it. */
   readonly file: string
-  readonly kind: 'apply' | 'destroy'
+  /** What is previewed, in a word: `apply`, `destroy`, or an operation. */
+  readonly kind: string
   /** Whether what is unchanged is listed too. */
   readonly listsAll: boolean
 }

@@ -2,10 +2,11 @@
  * A blueprint as its author writes it in `catalog/<name>/blueprint.yaml`. Strings inside commands are Liquid templates; `when`, `forEach`,
  * `rules` and `outputs` are CEL expressions. Both see the same context, documented in docs/blueprints.md:
  * `params`, `node` (id, address, hostname, labels, facts), `nodes` (all of the component's group), `before`, `staying`, `leaving`, `component`, `deployment`, `secrets`,
- * `uses.<relation>` (typed outputs of the provider), and in a per-relation action `relation` (inputs, consumer, nodes, secrets).
+ * `uses.<relation>` (typed outputs of the provider), in an action of an operation `operation` (name, params), and in a per-relation action `relation` (inputs, consumer, nodes, secrets).
  */
 import { Type, type Static } from '@sinclair/typebox'
 import { commandSchemas, type CommandKind } from '../command/command-schema.js'
+import { WaveSchema } from '../plan/plan-schema.js'
 import type { CompiledBlueprint } from './compiled-blueprint.js'
 
 const strict = { additionalProperties: false } as const
@@ -42,7 +43,9 @@ export const BlueprintCommandSchema = Type.Object(
 export const BlueprintActionSchema = Type.Object(
   {
     /** In which tasks it takes part. Default by name: `check`, `leave` and `remove` are their own phase, any other name is `apply`. */
-    phase: Type.Optional(Type.Union([Type.Literal('apply'), Type.Literal('check'), Type.Literal('leave'), Type.Literal('remove')])),
+    phase: Type.Optional(Type.Union([Type.Literal('apply'), Type.Literal('check'), Type.Literal('leave'), Type.Literal('remove'), Type.Literal('operation')])),
+    /** Of an action of phase `operation`: the operation that it belongs to. */
+    operation: Type.Optional(Identifier),
     /** `each`: on every node of the group (default). `first`: on the first only. `relation`: on the first node, once for each consumer (named by `provides.*.action`). */
     on: Type.Optional(Type.Union([Type.Literal('each'), Type.Literal('first'), Type.Literal('relation')])),
     /** Actions of the same component and phase that must succeed before it: node by node where both run on `each`, else on all their nodes. Default: the action (not per relation) written before it. */
@@ -57,6 +60,8 @@ export const BlueprintActionSchema = Type.Object(
     maxParallel: Type.Optional(Type.Integer({ minimum: 1, maximum: 10_000 })),
     /** Of an action of the phase `leave`: one node after the other. The next one begins when its component has left the one before. */
     serial: Type.Optional(Type.Boolean()),
+    /** Of a `removeAction`: it takes away what belongs to the nodes in `relation.nodes` and nothing else, so it is made also when the consumer leaves some of its nodes. */
+    perNode: Type.Optional(Type.Boolean()),
     retry: Type.Optional(
       Type.Object({ attempts: Type.Integer({ minimum: 1, maximum: 100 }), backoffS: Type.Optional(Type.Number({ minimum: 0, maximum: 3600 })) }, strict),
     ),
@@ -115,6 +120,21 @@ export const BlueprintSchema = Type.Object(
     outputs: Type.Optional(
       Type.Record(Identifier, Type.Object({ ...typedValue, secret: Type.Optional(Type.Boolean({ description: 'Shown to who asks for it by name, never in a list.' })) }, strict), strict),
     ),
+    operations: Type.Optional(
+      Type.Record(
+        Identifier,
+        Type.Object(
+          {
+            summary: Type.String({ minLength: 1, maxLength: 200 }),
+            parameters: Type.Optional(JsonSchema),
+            /** In which the nodes are gone over when the rollout of the plan has none. Default: all at once. */
+            waves: Type.Optional(Type.Array(Type.Pick(WaveSchema, ['nodes', 'approve'], strict), { minItems: 1, maxItems: 100 })),
+          },
+          strict,
+        ),
+        { ...strict, description: 'What can be done with the component once it is there: names → summary, parameters and waves of what its actions of phase `operation` do.' },
+      ),
+    ),
     actions: Type.Record(Identifier, BlueprintActionSchema, strict),
   },
   { $id: 'Blueprint', additionalProperties: false },
@@ -122,8 +142,6 @@ export const BlueprintSchema = Type.Object(
 
 /** A blueprint that has the right shape; `checkBlueprint` says whether it makes sense. */
 export type BlueprintDocument = Static<typeof BlueprintSchema>
-/** What kind of value an output is. */
-export type OutputType = Static<typeof typedValue.type>
 export type BlueprintAction = Static<typeof BlueprintActionSchema>
 
 /** A blueprint with its templates: relative file name → text. `digest` covers both, so a changed template is a changed blueprint. */

@@ -4,6 +4,7 @@ import type { ErrorCode, Problem } from '../errors.js'
 import type { Blueprint, Catalog } from './blueprint-schema.js'
 import { buildCatalog } from './catalog.js'
 import type { CompiledAction } from './compiled-blueprint.js'
+import { suggest } from '../plan/shape-problems.js'
 import { rehearseBlueprint } from './rehearse-blueprint.js'
 
 /**
@@ -15,6 +16,7 @@ export function checkBlueprint(blueprint: Blueprint, catalog?: Catalog): Problem
   const report = (code: ErrorCode, path: string, message: string) => void problems.push({ code, path, message })
   if (valid(blueprint.document.version) === null) report('BLUEPRINT_SHAPE', 'version', `"${blueprint.document.version}" is no semantic version`)
   checkActions(blueprint, report)
+  checkOperations(blueprint, report)
   checkRelations(blueprint, catalog, report)
   checkCommands(blueprint, report)
   // A rehearsal of what is known to be broken would say it again in other words.
@@ -33,16 +35,32 @@ function checkActions(blueprint: Blueprint, report: Report): void {
     for (const name of action.after) {
       const before = byName.get(name)
       if (before === undefined) report('BLUEPRINT_REFERENCE', `actions.${action.name}.after`, `no action "${name}"`)
+      else if (before.operation !== action.operation && before.phase === action.phase) report('BLUEPRINT_REFERENCE', `actions.${action.name}.after`, `"${name}" belongs to another operation`)
       else if (before.phase !== action.phase) report('BLUEPRINT_REFERENCE', `actions.${action.name}.after`, `"${name}" has phase ${before.phase}, this one ${action.phase}`)
     }
     if (action.isGate && (action.phase !== 'check' || action.on === 'relation')) report('BLUEPRINT_REFERENCE', `actions.${action.name}.gate`, 'only a check, on each node or on the first, can be made after each wave')
     if (action.phase === 'leave' && action.on !== 'each') report('BLUEPRINT_REFERENCE', `actions.${action.name}.on`, 'an action of the phase leave runs on each node that leaves')
     if (action.isSerial && action.phase !== 'leave') report('BLUEPRINT_REFERENCE', `actions.${action.name}.serial`, 'only an action of the phase leave goes over its nodes one by one')
+    if (action.isPerNode && (action.phase !== 'remove' || action.on !== 'relation')) report('BLUEPRINT_REFERENCE', `actions.${action.name}.perNode`, 'only a per-relation action of the phase remove can take away some nodes of a consumer')
     if (action.limitMs !== null && action.timeoutMs !== null && action.limitMs < action.timeoutMs) report('BLUEPRINT_REFERENCE', `actions.${action.name}.limitS`, `one attempt may take ${action.timeoutMs / 1000} s, all of them together only ${action.limitMs / 1000} s`)
     for (const name of action.needs ?? []) if (!requires.has(name)) report('BLUEPRINT_REFERENCE', `actions.${action.name}.needs`, `no relation "${name}"`)
   }
   const cycle = findCycle(byName)
   if (cycle) report('BLUEPRINT_REFERENCE', 'actions', `actions wait for each other: ${cycle.join(' → ')}`)
+}
+
+function checkOperations({ compiled: { actions, operations } }: Blueprint, report: Report): void {
+  for (const { name, phase, operation, on } of actions) {
+    const path = `actions.${name}`
+    if (phase !== 'operation') {
+      if (operation !== null) report('BLUEPRINT_REFERENCE', `${path}.operation`, `belongs to an action of phase operation; this one has phase ${phase}`)
+      continue
+    }
+    if (operation === null) report('BLUEPRINT_REFERENCE', path, 'an action of phase operation names its operation')
+    else if (!operations.has(operation)) report('BLUEPRINT_REFERENCE', `${path}.operation`, `no operation "${operation}"${suggest(operation, [...operations.keys()])}`)
+    if (on === 'relation') report('BLUEPRINT_REFERENCE', `${path}.on`, 'an operation runs on each node or on the first, not for a consumer')
+  }
+  for (const name of operations.keys()) if (!actions.some((action) => action.phase === 'operation' && action.operation === name)) report('BLUEPRINT_REFERENCE', `operations.${name}`, 'no action of phase operation belongs to it')
 }
 
 function findCycle(actions: ReadonlyMap<string, CompiledAction>): string[] | undefined {

@@ -1,7 +1,6 @@
 /** A blueprint with everything that can be compiled once: parameter validators, rules, outputs, commands. Made by parseBlueprint. */
 import type { CommandKind } from '../command/command-schema.js'
 import type { SecretRequirement } from '../secret/reference.js'
-import type { OutputType } from './blueprint-schema.js'
 import type { CompiledValue } from './compiled-value.js'
 import type { CompiledExpression } from './expression.js'
 
@@ -19,7 +18,9 @@ export interface CompiledCommand {
 
 export interface CompiledAction {
   readonly name: string
-  readonly phase: 'apply' | 'check' | 'leave' | 'remove'
+  readonly phase: 'apply' | 'check' | 'leave' | 'remove' | 'operation'
+  /** The operation that it belongs to; null outside of phase `operation`. */
+  readonly operation: string | null
   readonly on: 'each' | 'first' | 'relation'
   /** Actions of the same phase before it. */
   readonly after: readonly string[]
@@ -34,6 +35,8 @@ export interface CompiledAction {
   readonly maxParallel: number | null
   /** Of an action of the phase `leave`: one node after the other. */
   readonly isSerial: boolean
+  /** Of a per-relation removal: it concerns the nodes of the relation alone, so some of them may leave without the others. */
+  readonly isPerNode: boolean
   readonly retry: { readonly attempts: number; readonly backoffMs: number }
   readonly commands: readonly CompiledCommand[]
 }
@@ -43,6 +46,9 @@ export interface CompiledRequirement {
   readonly isOptional: boolean
   readonly with: CompiledValue
 }
+
+/** What kind of value an output is. */
+export type OutputType = 'string' | 'integer' | 'boolean' | 'list'
 
 export interface CompiledOutput {
   readonly name: string
@@ -59,6 +65,12 @@ export interface CompiledProvision {
   readonly removeAction: string | undefined
 }
 
+export interface CompiledOperation {
+  readonly validateParameters: ValueValidator
+  /** Where the plan has none; undefined: all nodes at once. */
+  readonly waves: readonly { readonly nodes?: number | string; readonly approve?: boolean }[] | undefined
+}
+
 export interface CompiledBlueprint {
   readonly validateParameters: ValueValidator
   readonly rules: readonly { readonly expression: CompiledExpression; readonly message: string; readonly path: string }[]
@@ -68,6 +80,7 @@ export interface CompiledBlueprint {
   readonly provides: ReadonlyMap<string, CompiledProvision>
   /** What people get of it. */
   readonly outputs: readonly CompiledOutput[]
+  readonly operations: ReadonlyMap<string, CompiledOperation>
   /** In file order. */
   readonly actions: readonly CompiledAction[]
 }

@@ -4,8 +4,8 @@ import { commandSchemas, defaultCommandTimeoutMs, type CommandKind } from '../co
 import type { ErrorCode, Problem } from '../errors.js'
 import { digestOf } from '../graph/digest.js'
 import type { Parsed } from '../parsed.js'
-import { BlueprintSchema, type Blueprint, type BlueprintAction, type BlueprintDocument, type OutputType } from './blueprint-schema.js'
-import type { CompiledAction, CompiledBlueprint, CompiledCommand, CompiledOutput, CompiledProvision, CompiledRequirement, ValueValidator } from './compiled-blueprint.js'
+import { BlueprintSchema, type Blueprint, type BlueprintAction, type BlueprintDocument } from './blueprint-schema.js'
+import type { CompiledAction, CompiledBlueprint, CompiledCommand, CompiledOutput, CompiledProvision, CompiledRequirement, OutputType, ValueValidator } from './compiled-blueprint.js'
 import { compileValue, guard, ValueError, type CompiledValue } from './compiled-value.js'
 import { compileExpression, type CompiledExpression } from './expression.js'
 import { shapeProblems } from '../plan/shape-problems.js'
@@ -46,6 +46,7 @@ class BlueprintCompiler {
       requires: new Map(Object.entries(document.requires ?? {}).map(([name, entry]) => [name, this.#requirement(entry, `requires.${name}`)])),
       provides: new Map(Object.entries(document.provides ?? {}).map(([name, entry]) => [name, this.#provision(entry, `provides.${name}`)])),
       outputs: this.#outputs(document.outputs, 'outputs'),
+      operations: new Map(Object.entries(document.operations ?? {}).map(([name, entry]) => [name, { validateParameters: this.#validator(entry.parameters, `operations.${name}.parameters`), waves: entry.waves }])),
       actions: this.#actions(),
     }
   }
@@ -73,7 +74,7 @@ class BlueprintCompiler {
     const previous = new Map<string, string>()
     return Object.entries(this.document.actions).map(([name, action]) => {
       const compiled = this.#action(name, action, previous)
-      if (compiled.on !== 'relation') previous.set(compiled.phase, name)
+      if (compiled.on !== 'relation') previous.set(sequenceOf(compiled), name)
       return compiled
     })
   }
@@ -81,18 +82,22 @@ class BlueprintCompiler {
   #action(name: string, action: BlueprintAction, previous: ReadonlyMap<string, string>): CompiledAction {
     const path = `actions.${name}`
     const phase = action.phase ?? (name === 'check' || name === 'leave' || name === 'remove' ? name : 'apply')
+    const operation = action.operation ?? null
+    const before = previous.get(sequenceOf({ phase, operation }))
     const retry = action.retry ?? (phase === 'check' ? { attempts: 1 } : defaultRetry)
     return {
       name,
       phase,
+      operation,
       on: action.on ?? 'each',
-      after: action.after ?? (previous.has(phase) ? [previous.get(phase)!] : []),
+      after: action.after ?? (before === undefined ? [] : [before]),
       needs: action.needs ?? null,
       timeoutMs: action.timeoutS === undefined ? null : action.timeoutS * 1000,
       limitMs: action.limitS === undefined ? null : action.limitS * 1000,
       isGate: action.gate ?? false,
       maxParallel: action.maxParallel ?? null,
       isSerial: action.serial ?? false,
+      isPerNode: action.perNode ?? false,
       retry: { attempts: retry.attempts, backoffMs: (retry.backoffS ?? defaultRetry.backoffS) * 1000 },
       commands: action.commands.flatMap((command, index) => this.#command(command, `${path}.commands[${index}]`)),
     }
@@ -167,5 +172,8 @@ class BlueprintCompiler {
     this.problems.push({ code, path, message })
   }
 }
+
+/** Actions of the same sequence come one after the other unless they say otherwise. */
+const sequenceOf = ({ phase, operation }: Pick<CompiledAction, 'phase' | 'operation'>): string => (operation === null ? phase : `${phase} ${operation}`)
 
 const toSecrets = (secrets: BlueprintDocument['secrets']) => Object.entries(secrets ?? {}).map(([name, entry]) => ({ name, length: entry.length ?? defaultSecretLength }))

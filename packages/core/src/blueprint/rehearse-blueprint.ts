@@ -8,7 +8,8 @@
 import type { ErrorCode, Problem } from '../errors.js'
 import type { ActionGraph } from '../graph/action-graph.js'
 import { buildGraph } from '../graph/build-graph.js'
-import { nodeId } from '../ids.js'
+import { advice } from '../graph/departure-planner.js'
+import { nodeId, taskId } from '../ids.js'
 import type { Parsed } from '../parsed.js'
 import type { NodeRecord } from '../node/node.js'
 import type { Plan } from '../plan/plan-schema.js'
@@ -39,7 +40,7 @@ export function rehearseBlueprint(blueprint: Blueprint, catalog: Catalog): Probl
   for (const isContrary of [false, true]) {
     const cast = castComponents(blueprint, catalog, isContrary)
     if (cast === undefined) continue
-    for (const problem of rehearse(cast)) problems.set(`${problem.path} ${problem.message}`, problem)
+    for (const problem of rehearse(cast)) if (!problems.has(`${problem.path} ${problem.message}`)) problems.set(`${problem.path} ${problem.message}`, problem)
   }
   return [...problems.values()]
 }
@@ -100,7 +101,7 @@ function rehearse({ blueprints, components, ours }: Cast): Problem[] {
     const nodes = components.map((component, index) => ({ name: component.name, count: groupSizes[sizes[index]!]! }))
     const plan: Plan = { apiVersion: 'lichen.dev/v1', kind: 'DeploymentPlan', metadata: { name: 'rehearsal' }, nodes, components: [...components] }
     const fleet = makeFleet(blueprints)
-    const results = [...(['apply', 'destroy'] as const).map((kind) => buildGraph({ plan, catalog, nodes: fleet, kind })), ...rehearseDeparture(plan, catalog, fleet)]
+    const results = [...(['apply', 'destroy'] as const).map((kind) => buildGraph({ plan, catalog, nodes: fleet, kind })), ...rehearseDeparture(plan, catalog, fleet), ...rehearseOperations(blueprints[0]!, { plan, catalog, nodes: fleet })]
     const problems = results.flatMap((result) => (result.ok ? [] : result.problems))
     const stubborn = components.findIndex((_, index) => problems.some((problem) => problem.code === 'PLAN_RULE_BROKEN' && belongsTo(problem, index)))
     if (stubborn === -1) return [...problems.filter((problem) => ours.some((index) => belongsTo(problem, index))).flatMap(translate), ...results.flatMap((result) => (result.ok ? [...findEarlyOutputs(result.value), ...findWrongOutputs(result.value, blueprints[0]!)] : []))]
@@ -109,6 +110,13 @@ function rehearse({ blueprints, components, ours }: Cast): Problem[] {
     if (sizes[stubborn]! >= groupSizes.length) return []
   }
 }
+
+/** Each operation with sample parameters; one whose parameters cannot be guessed is not rehearsed. */
+const rehearseOperations = ({ document: { operations } }: Blueprint, input: Pick<Parameters<typeof buildGraph>[0], 'plan' | 'catalog' | 'nodes'>) =>
+  Object.entries(operations ?? {}).flatMap(([name, { parameters }]) => {
+    const sample = sampleProperties(parameters, false)
+    return sample === undefined ? [] : [buildGraph({ ...input, kind: 'operation', operation: { name, base: taskId('t-rehearsal'), components: [star], nodes: null, parameters: sample } })]
+  })
 
 /** The first node of the blueprint is left, where the rules let it: one more is taken, so that others stay. */
 function rehearseDeparture(plan: Plan, catalog: Catalog, fleet: readonly NodeRecord[]): Parsed<ActionGraph>[] {
@@ -134,7 +142,7 @@ function translate(problem: Problem): Problem[] {
   const isOwn = belongsTo(problem, 0)
   if (code === undefined || (problem.code === 'PLAN_BAD_PARAMETER' && !(isOwn && problem.path.includes('.uses.')))) return []
   const report = (path: string, message: string): Problem[] => [{ code, path, message: `with sample values: ${message}` }]
-  const inCommand = /^[\w-]+: action "([^":]+)[^"]*", command (\d+), on [^:]+: ([^]*)$/.exec(problem.message)
+  const inCommand = /^[\w-]+: action "([^":]+)[^"]*", command (\d+), on [^:]+: ([^]*)$/.exec(problem.message.replace(advice, ''))
   if (inCommand) {
     const path = `actions.${inCommand[1]}.commands[${Number(inCommand[2]) - 1}]`
     return report(path, inCommand[3]!.replace(`${path}.`, ''))
@@ -157,7 +165,8 @@ function findEarlyOutputs(graph: ActionGraph): Problem[] {
   }
   return graph.actions.filter((action) => action.component === star).flatMap((action) =>
     action.commands.flatMap((command, index) => {
-      const early = findReferences(JSON.stringify(command)).find((reference) => reference.kind === 'output' && !findAncestors(action.id).has(reference.action))
+      // What an operation does not run itself was printed at the last apply.
+      const early = findReferences(JSON.stringify(command)).find((reference) => reference.kind === 'output' && (graph.kind !== 'operation' || befores.has(reference.action)) && !findAncestors(action.id).has(reference.action))
       if (early?.kind !== 'output') return []
       return [{ code: 'BLUEPRINT_REFERENCE' as const, path: `actions.${action.name.split(':')[0]}.commands[${index}]`, message: `uses output "${early.name}" of ${early.action.replace(`${star}/`, '').replace(/@.*/, '')}, which need not have ended before it` }]
     }),

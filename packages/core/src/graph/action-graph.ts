@@ -3,13 +3,13 @@
  * the same plan, catalog and nodes give the same digest. Values that planning must not know stand in it as references (secret/reference.ts).
  */
 import type { ActionId, NodeId, TaskId } from '../ids.js'
-import type { OutputType } from '../blueprint/blueprint-schema.js'
+import type { OutputType } from '../blueprint/compiled-blueprint.js'
 import type { Command } from '../command/command-schema.js'
 import type { Plan } from '../plan/plan-schema.js'
 import type { SecretRequirement } from '../secret/reference.js'
 
-/** What a task does with a plan. */
-export type TaskKind = 'apply' | 'check' | 'destroy'
+/** What a task does with a plan. `operation`: what its blueprints declare for later, such as a restart in waves. */
+export type TaskKind = 'apply' | 'check' | 'destroy' | 'operation'
 
 /** `do`: check, do, verify. `check`: the check alone, with a diff of what would change. */
 export type ActionMode = 'do' | 'check'

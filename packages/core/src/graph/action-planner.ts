@@ -7,6 +7,7 @@
  * component waits for the component's approval by itself, so that no limit of failures lets it through; (6) what leaves the deployment is planned by departure-planner.ts and comes after a gate that waits for all that stays.
  */
 import type { Problem } from '../errors.js'
+import type { OperationPart } from '../plan/operation-request.js'
 import type { ActionId, NodeId } from '../ids.js'
 import type { ResolvedComponent } from '../plan/resolve-components.js'
 import type { Action, ActionMode, Gate, TaskKind } from './action-graph.js'
@@ -51,8 +52,10 @@ export interface PlannerInput {
   readonly kind: TaskKind
   /** In dependency order. */
   readonly contexts: ReadonlyMap<string, ComponentContext>
-  /** The waves of a node group; empty: all its nodes at once. */
-  readonly wavesOf: (group: string) => readonly Wave[]
+  /** The waves in which a component goes over its nodes; empty: all its nodes at once. */
+  readonly wavesOf: (component: ComponentContext) => readonly Wave[]
+  /** Of an operation: who takes part. */
+  readonly operation?: { readonly name: string; readonly parts: ReadonlyMap<string, OperationPart> } | undefined
   /** Whether the group got the node since the deployment's last apply. */
   readonly isAddition: (group: string, node: NodeId) => boolean
   /** When a node joined. */
@@ -73,7 +76,7 @@ export class ActionPlanner {
   constructor(input: PlannerInput) {
     this.#input = input
     for (const [name, context] of input.contexts) {
-      this.#plots.set(name, buildPlot(input.kind, context, input.wavesOf(context.entry.component.on)))
+      this.#plots.set(name, buildPlot(input.kind, context, input.wavesOf(context), input.operation && { name: input.operation.name, part: input.operation.parts.get(name) }))
       for (const before of context.entry.dependsOn) this.#dependents.set(before, [...(this.#dependents.get(before) ?? []), name])
     }
   }
@@ -135,7 +138,7 @@ export class ActionPlanner {
     if (kind === 'check' || instance.ofWave !== null) return []
     if (kind === 'destroy') return [...this.#findConsumers(plot, instance), ...this.#input.departures.findUsers(plot.context.entry.component.name)]
     // A check comes after what was applied, which came after the providers.
-    if (instance.action.phase === 'check' && plot.context.entry.blueprint.compiled.actions.some((action) => action.phase === 'apply')) return []
+    if (instance.action.phase === 'check' && plot.context.entry.blueprint.compiled.actions.some((action) => action.phase === 'apply') && this.#input.kind !== 'operation') return []
     return this.#findProviders(plot, instance)
   }
 
@@ -144,7 +147,15 @@ export class ActionPlanner {
     const { component, bindings } = plot.context.entry
     const needed = bindings.filter((binding) => instance.action.needs === null || instance.action.needs.includes(binding.relation))
     const prepared = needed.flatMap((binding) => this.#plots.get(binding.provider)!.byConsumer.get(consumerKey(component.name, binding.relation)) ?? [])
-    return [...prepared, ...[...needed.map((binding) => binding.provider), ...(component.after ?? [])].map((name) => this.#plots.get(name)!.completion)]
+    const before = [...needed.map((binding) => binding.provider), ...(component.after ?? [])]
+    return [...prepared, ...(this.#input.kind === 'operation' ? this.#passIdle(before) : before).map((name) => this.#plots.get(name)!.completion)]
+  }
+
+  /** Operation: those of the components that take part, and what the others come after in their place. */
+  #passIdle(names: readonly string[]): readonly string[] {
+    const reached = new Set(names)
+    for (const name of reached) if (this.#plots.get(name)!.instances.length === 0) for (const earlier of this.#plots.get(name)!.context.entry.dependsOn) reached.add(earlier)
+    return [...reached].filter((name) => this.#plots.get(name)!.instances.length > 0)
   }
 
   /** Destroy: every consumer is gone before what it used; a per-relation removal waits for its own consumer alone. */

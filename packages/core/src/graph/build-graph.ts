@@ -10,6 +10,7 @@ import type { NodeRecord } from '../node/node.js'
 import type { Parsed } from '../parsed.js'
 import { examinePlan } from '../plan/check-plan.js'
 import type { Placement } from '../plan/choose-nodes.js'
+import { resolveOperation, type OperationRequest } from '../plan/operation-request.js'
 import type { Plan } from '../plan/plan-schema.js'
 import type { ResolvedComponent } from '../plan/resolve-components.js'
 import { limitProblems } from '../plan/shape-problems.js'
@@ -35,14 +36,18 @@ export interface GraphInput {
   readonly kind: TaskKind
   /** What is known to be applied of the deployment. Counts for an apply only; undefined: nothing is known, everything runs. */
   readonly applied?: Applied | undefined
+  /** Of the kind `operation`: which one, and on what. */
+  readonly operation?: OperationRequest | undefined
   /** What is there of the deployment, some of which may leave; undefined: nothing is known of it. */
   readonly inheritance?: Inheritance | undefined
 }
 
 /** The graph, or every problem (the first hundred and their number). */
-export function buildGraph({ plan, catalog, nodes, placement: previous, kind, applied, inheritance }: GraphInput): Parsed<ActionGraph> {
+export function buildGraph({ plan, catalog, nodes, placement: previous, kind, applied, operation, inheritance }: GraphInput): Parsed<ActionGraph> {
   const { components, placement, leaving, describe, rolesOf, problems } = examinePlan(plan, catalog, { nodes, placement: previous, kind, inheritance })
   if (problems.length > 0) return { ok: false, problems: limitProblems(problems) }
+  const resolved = operation && resolveOperation(operation, components, placement)
+  if (resolved !== undefined && resolved.problems.length > 0) return { ok: false, problems: limitProblems(resolved.problems) }
   const collected: Problem[] = []
   const secrets = new Map<string, SecretRequirement>()
   const deployment = { name: plan.metadata.name, project: plan.metadata.project ?? 'default' }
@@ -59,11 +64,15 @@ export function buildGraph({ plan, catalog, nodes, placement: previous, kind, ap
   }
   const groups = new Map(plan.nodes.map((group) => [group.name, group]))
   const records = new Map(nodes.map((node) => [node.id, node]))
-  const wavesOf = (group: string) => divideIntoWaves(plan, groups.get(group), placement[group]!, (node) => records.get(node)!.labels)
+  const wavesOf = ({ entry: { component, blueprint }, nodes: own }: ComponentContext) => {
+    const part = resolved?.parts.get(component.name)
+    const taking = part === undefined ? own : own.filter((node) => part.nodes.has(node))
+    return divideIntoWaves(plan, groups.get(component.on), taking, (node) => records.get(node)!.labels, operation && blueprint.compiled.operations.get(operation.name)?.waves)
+  }
   const earlier = new Map(kind === 'apply' && previous !== undefined ? Object.entries(previous).map(([group, chosen]) => [group, new Set(chosen)]) : [])
   const isAddition = (group: string, node: NodeId) => earlier.get(group)?.has(node) === false
   const departures = new DeparturePlanner({ kind, catalog, leaving, contexts, isRegistered: (node) => records.has(node), context, problems: collected })
-  const planned = new ActionPlanner({ kind, contexts, wavesOf, isAddition, joinedAtOf: (node) => records.get(node)!.joinedAt, departures, problems: collected }).plan()
+  const planned = new ActionPlanner({ kind, contexts, wavesOf, operation: operation && { name: operation.name, parts: resolved!.parts }, isAddition, joinedAtOf: (node) => records.get(node)!.joinedAt, departures, problems: collected }).plan()
   const outputs = kind === 'apply' ? buildOutputs(contexts.values(), planned.actions, collected) : []
   if (collected.length > 0) return { ok: false, problems: limitProblems(collected) }
   const graph = {

@@ -4,7 +4,8 @@
  */
 import { ValueError } from '../blueprint/compiled-value.js'
 import { EvaluationContext, type CompiledExpression } from '../blueprint/expression.js'
-import type { BlueprintAction, OutputType } from '../blueprint/blueprint-schema.js'
+import type { BlueprintAction } from '../blueprint/blueprint-schema.js'
+import type { OutputType } from '../blueprint/compiled-blueprint.js'
 import type { ActionId, NodeId } from '../ids.js'
 import { encodeReference, type SecretRequirement } from '../secret/reference.js'
 import type { ResolvedComponent, Binding } from '../plan/resolve-components.js'

@@ -178,9 +178,12 @@ const nameIn = ({ components }: LeavingPlan['plan'], path: string): string => {
   return index === undefined ? '' : `${components[Number(index)]!.name}: `
 }
 
+/** What can be done when something cannot leave. */
+export const advice = '; bring back what the catalog had when it was applied, or keep the component and its nodes in the plan'
+
 /** The problem that keeps a component from leaving, with what can be done about it. */
 export const refuse = (component: string, why: string): Problem => ({
   code: 'PLAN_CANNOT_LEAVE',
   path: `departures.${component}`,
-  message: `${why}; bring back what the catalog had when it was applied, or keep the component and its nodes in the plan`,
+  message: `${why}${advice}`,
 })

@@ -85,7 +85,10 @@ function instantiate(context: ComponentContext, action: CompiledAction, nodes: r
   })
 }
 
-/** The actions with which providers that stay forget the nodes that their consumer leaves, each on the first node of the provider as it is now. */
+/**
+ * The actions with which providers that stay forget the nodes that their consumer leaves, each on the first node of the provider as it is now. While the consumer has other
+ * nodes, only those that say they are per node: others would take away what these still use, such as their database.
+ */
 export function instantiateForProviders({ leaving, context, suffix }: DeparturePlotInput, relations: readonly RelationOfProvider[]): { readonly instance: Instance; readonly entry: ResolvedComponent }[] {
   const done: ReadonlySet<ActionId> = new Set(leaving.done)
   return relations.flatMap(({ name: relation, variables, provider }) => {
@@ -93,7 +96,7 @@ export function instantiateForProviders({ leaving, context, suffix }: DepartureP
     const provision = [...provider.entry.blueprint.compiled.provides].sort(([a], [b]) => (a < b ? -1 : 1)).find(([, entry]) => entry.interface === wanted)?.[1]
     const action = provider.entry.blueprint.compiled.actions.find(({ name }) => name === provision?.removeAction)
     const node = provider.nodes[0]
-    if (action === undefined || node === undefined) return []
+    if (action === undefined || node === undefined || !(leaving.isWhole || action.isPerNode)) return []
     const name = `${action.name}:${leaving.component}.${relation}${suffix}`
     const id = actionIdOf(provider.entry.component.name, name, node)
     const instance: Instance = { id, name, node, action, context: provider.at(node).with({ relation: variables }), consumer: { component: leaving.component, relation }, ofWave: null }

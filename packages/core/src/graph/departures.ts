@@ -13,9 +13,9 @@ export interface LeavingPlan extends Omit<FormerPlan, 'departures'> {
   readonly departures: readonly Leaving[]
 }
 
-/** What leaves with a task of this plan on these nodes, newest plan first. A check takes nothing away; a destroy goes on with what was leaving. */
+/** What leaves with a task of this plan on these nodes, newest plan first. Checks and operations take nothing away; a destroy goes on with what was leaving. */
 export function findLeaving(inheritance: Inheritance | undefined, plan: Plan, placement: Placement, kind: TaskKind): readonly LeavingPlan[] {
-  if (inheritance === undefined || kind === 'check') return []
+  if (inheritance === undefined || kind === 'check' || kind === 'operation') return []
   const now = new PlacedComponents(plan, placement)
   const older = inheritance.leaving.flatMap((former) => keepLeaving(former, former.departures.flatMap((departure) => now.withoutStaying(departure))))
   const { plan: last, before } = inheritance

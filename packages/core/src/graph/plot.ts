@@ -9,6 +9,7 @@ import type { EvaluationContext } from '../blueprint/expression.js'
 import type { ActionId, NodeId } from '../ids.js'
 import type { TaskKind } from './action-graph.js'
 import { actionIdOf, gateIdOf, relationActionIdOf } from './action-ids.js'
+import type { OperationPart } from '../plan/operation-request.js'
 import type { ComponentContext } from './component-context.js'
 import { describeNodes, type Wave } from './waves.js'
 
@@ -60,9 +61,9 @@ const placeKey = (action: string, node: NodeId): string => `${action}@${node}`
 export const consumerKey = (component: string, relation: string): string => `${component}.${relation}`
 
 /** The actions of a component. `waves`: in which its nodes are gone over, as far as it has actions for each node. */
-export function buildPlot(kind: TaskKind, context: ComponentContext, waves: readonly Wave[]): Plot {
-  const own = instantiate(kind, context)
-  const hasWaves = kind === 'apply' && own.some(({ action }) => action.phase === 'apply' && action.on === 'each')
+export function buildPlot(kind: TaskKind, context: ComponentContext, waves: readonly Wave[], operation?: OperationPlot): Plot {
+  const own = kind === 'operation' ? instantiateOperation(context, operation!) : instantiate(kind, context)
+  const hasWaves = own.some(({ action }) => isDoing(action) && action.on === 'each') && (kind === 'apply' || kind === 'operation')
   const plain = buildPlainPlot(kind, context, own, hasWaves ? waves : [])
   if (plain.waves.length === 0) return plain
   const again = instantiateWaveChecks(plain)
@@ -77,6 +78,28 @@ function instantiate(kind: TaskKind, context: ComponentContext): Instance[] {
     const nodes = action.on === 'first' ? context.nodes.slice(0, 1) : context.nodes
     return nodes.map((node): Instance => ({ id: actionIdOf(component, action.name, node), name: action.name, node, action, context: context.at(node), consumer: null, ofWave: null }))
   })
+}
+
+/** Whether the action changes nodes in a task that goes forward: checks look at what it did, and waves count by it. */
+const isDoing = ({ phase }: CompiledAction): boolean => phase === 'apply' || phase === 'operation'
+
+/** What is to be made of the component by an operation: nothing where `part` is undefined. */
+export interface OperationPlot {
+  readonly name: string
+  readonly part: OperationPart | undefined
+}
+
+/** Its actions and the checks, on the nodes that take part; what checks the first node speaks for all, so it runs wherever that one is. */
+function instantiateOperation(context: ComponentContext, { name: operation, part }: OperationPlot): Instance[] {
+  if (part === undefined) return []
+  const variables = { operation: { name: operation, params: part.parameters } }
+  return context.entry.blueprint.compiled.actions
+    .filter((action) => action.operation === operation || action.phase === 'check')
+    .flatMap((action) => {
+      const nodes = (action.on === 'first' ? context.nodes.slice(0, 1) : context.nodes).filter((node) => part.nodes.has(node) || (action.phase === 'check' && action.on === 'first'))
+      const variablesAt = (node: NodeId) => (action.phase === 'check' ? context.at(node) : context.at(node).with(variables))
+      return nodes.map((node): Instance => ({ id: actionIdOf(context.entry.component.name, action.name, node), name: action.name, node, action, context: variablesAt(node), consumer: null, ofWave: null }))
+    })
 }
 
 function instantiateForConsumers(context: ComponentContext, action: CompiledAction): Instance[] {
@@ -127,7 +150,7 @@ function buildWaveFinder(plot: Plot): (entry: Before) => number {
   const find = (entry: Before): number => {
     const found = known.get(entry)
     if (found !== undefined) return found
-    let wave = 'members' in entry ? 1 : (entry.ofWave ?? ofNode.get(entry.node)!)
+    let wave = 'members' in entry ? 1 : (entry.ofWave ?? ofNode.get(entry.node) ?? 1)
     for (const before of 'members' in entry ? entry.members : findOwn(plot, entry)) wave = Math.max(wave, find(before))
     known.set(entry, wave)
     return wave
@@ -148,7 +171,7 @@ function buildMembersFinder(waveOf: (entry: Before) => number): Plot['membersIn'
   }
 }
 
-/** What an action of an apply or a destroy comes after within its component. */
+/** What an action of an apply, an operation or a destroy comes after within its component. */
 export function findOwn(plot: Plot, instance: Instance): readonly Before[] {
   if (instance.ofWave !== null) return findOwnOfWave(plot, instance, instance.ofWave)
   return instance.action.phase === 'check' ? [...findChecked(plot, instance), ...findEarlier(plot, instance)] : findEarlier(plot, instance)
@@ -159,7 +182,7 @@ const findEarlier = (plot: Plot, instance: Instance): readonly Before[] => insta
 
 /** What a check looks at: all that was applied on its node and on the first; a check on the first node alone speaks for the whole component. */
 function findChecked(plot: Plot, instance: Instance): readonly Before[] {
-  const applied = plot.context.entry.blueprint.compiled.actions.filter((action) => action.phase === 'apply' && action.on !== 'relation')
+  const applied = plot.context.entry.blueprint.compiled.actions.filter((action) => isDoing(action) && action.on !== 'relation')
   return applied.flatMap((action) => findOf(plot, action.name, instance))
 }
 
@@ -183,7 +206,7 @@ function instantiateWaveChecks(plot: Plot): Instance[] {
   return gates.flatMap((action) =>
     waves.flatMap(({ nodes }, index) =>
       (action.on === 'first' ? context.nodes.slice(0, 1) : nodes)
-        .filter((node) => plot.waveOf(plot.byNode.get(placeKey(action.name, node))!) > index + 1)
+        .filter((node) => plot.byNode.has(placeKey(action.name, node)) && plot.waveOf(plot.byNode.get(placeKey(action.name, node))!) > index + 1)
         .map((node): Instance => {
           const name = `${action.name}:wave-${index + 1}`
           return { id: actionIdOf(context.entry.component.name, name, node), name, node, action, context: context.at(node), consumer: null, ofWave: index + 1 }

@@ -22,10 +22,10 @@ export function wavesOf(plan: Plan, group: NodeGroup | undefined): { readonly en
 
 /**
  * The waves in which components go over these nodes (the group's, in the order of the placement); none where all fit into one. The first node is in the first
- * wave, whatever its label: what is done once for a component is done there.
+ * wave, whatever its label: what is done once for a component is done there. `otherwise`: the waves where the plan has none.
  */
-export function divideIntoWaves(plan: Plan, group: NodeGroup | undefined, nodes: readonly NodeId[], labelsOf: (node: NodeId) => Readonly<Record<string, string>>): readonly Wave[] {
-  const wanted = wavesOf(plan, group)
+export function divideIntoWaves(plan: Plan, group: NodeGroup | undefined, nodes: readonly NodeId[], labelsOf: (node: NodeId) => Readonly<Record<string, string>>, otherwise?: readonly Entry[]): readonly Wave[] {
+  const wanted = wavesOf(plan, group) ?? (otherwise && { entries: otherwise, by: undefined })
   if (wanted === undefined) return []
   const waves: Wave[] = []
   for (const domain of divideByLabel(nodes, wanted.by, labelsOf)) {

@@ -50,9 +50,9 @@ export function examinePlan(plan: Plan, catalog: Catalog, fleet: Fleet | undefin
   // The rules of a component are only asked about parameters and relations that are in order: they are written for such.
   const unsound = new Set(found.map((problem) => /^components\[(\d+)\]/.exec(problem.path)?.[1]))
   const sound = components.filter((entry) => !unsound.has(String(entry.index)))
-  // Nor when the components are to go: they may have lost nodes that the rules ask for.
+  // Nor when the components are to go, or are there: they may have lost nodes that the rules ask for.
   const placed = placeRoles(plan, fleet, chosen?.problems.length === 0 ? chosen.placement : undefined)
-  const broken = fleet?.kind === 'destroy' ? [] : checkRules(plan, sound, chosen?.problems.length === 0 ? placed : undefined)
+  const broken = fleet?.kind === 'destroy' || fleet?.kind === 'operation' ? [] : checkRules(plan, sound, chosen?.problems.length === 0 ? placed : undefined)
   return { ...placed, components, placement: chosen?.placement ?? {}, problems: [...found, ...broken] }
 }
 

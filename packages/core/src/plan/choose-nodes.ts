@@ -10,7 +10,7 @@ export type Placement = Readonly<Record<string, readonly NodeId[]>>
 /**
  * The nodes of each group. Nodes chosen for the group before stay as long as they match, even while they are lost or cordoned; when the group wants fewer, the cordoned
  * ones leave first, then the last ones. New ones are taken from the ready and uncordoned, by id. A node may serve several groups. Without `count` a group has every node that matches.
- * A destroy goes where the deployment is: to the nodes that the group had and that still exist, whatever their labels say now.
+ * A destroy or an operation goes where the deployment is: to the nodes that the group had and that still exist, whatever their labels say now.
  */
 export function chooseNodes(plan: Plan, nodes: readonly NodeRecord[], previous: Placement | undefined, kind: TaskKind = 'apply'): { readonly placement: Placement; readonly problems: readonly Problem[] } {
   const sorted = [...nodes].sort((a, b) => (a.id < b.id ? -1 : 1))
@@ -19,7 +19,7 @@ export function chooseNodes(plan: Plan, nodes: readonly NodeRecord[], previous: 
   const placement: Record<string, readonly NodeId[]> = {}
   plan.nodes.forEach((group, index) => {
     const before = previous !== undefined && Object.hasOwn(previous, group.name) ? previous[group.name]! : undefined
-    if (kind === 'destroy' && before !== undefined) {
+    if ((kind === 'destroy' || kind === 'operation') && before !== undefined) {
       placement[group.name] = before.filter((id) => known.has(id))
       if (placement[group.name]!.length === 0) problems.push({ code: 'PLAN_TOO_FEW_NODES', path: `nodes[${index}]`, message: `none of the ${before.length} nodes that group "${group.name}" was applied to exists any more` })
       return

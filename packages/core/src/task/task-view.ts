@@ -6,6 +6,7 @@ import type { AttemptResult, Failure, Outcome } from '../command/result.js'
 import type { ActionGraph, TaskKind } from '../graph/action-graph.js'
 import type { TaskOutcome } from './events.js'
 import type { Problem } from '../errors.js'
+import type { OperationRequest } from '../plan/operation-request.js'
 
 /** `pending`: not begun. `sent`: an attempt is live. `waitingRetry`: the last attempt failed, another is planned. Else how it ended. */
 export type ActionState = 'pending' | 'sent' | 'waitingRetry' | 'skipped' | Outcome
@@ -62,6 +63,8 @@ export interface TaskView {
   /** Actions that count as succeeded because nothing about them changed. */
   readonly unchanged: number
   readonly previewDigest: string | null
+  /** Of the kind `operation`: which one, and on what; else null. */
+  readonly operation: OperationRequest | null
   readonly seq: number
   readonly epoch: number
   readonly acceptedAt: number

@@ -1,5 +1,5 @@
 /** From an accepted plan to its action graph, or to the end of the task when the plan does not fit any more. */
-import { type ActionGraph, type ActionId, buildGraph, buildInheritance, type Catalog, type Departure, findForgotten, type Footprint, type FormerPlan, type NodeRecord, type Parsed, parsePlan, type TaskEvent, type TaskKind } from '@lichen/core'
+import { type ActionGraph, type ActionId, buildGraph, buildInheritance, type Catalog, type Departure, findForgotten, type Footprint, type FormerPlan, type NodeRecord, type Parsed, parsePlan, type Problem, type TaskEvent, type TaskKind, type TaskView } from '@lichen/core'
 import type { AppliedAction, Store, TaskSummary } from '@lichen/store'
 import type { EngineLog } from '../engine-log.js'
 
@@ -23,23 +23,24 @@ export type Planned = { readonly event: TaskEvent; readonly graph: ActionGraph |
  * wait for it, as they would had they been planned at once.
  * @throws STORE_UNAVAILABLE
  */
-export async function planTask({ store, readNodes, catalog, lostAfterMs, log }: PlanningParts, summary: TaskSummary, plan: string, previewDigest: string | null): Promise<Planned> {
+export async function planTask({ store, readNodes, catalog, lostAfterMs, log }: PlanningParts, summary: TaskSummary, plan: string, { previewDigest, operation }: Pick<TaskView, 'previewDigest' | 'operation'>): Promise<Planned> {
   const { kind, project, deployment } = summary
   const [registered, footprint, known] = await Promise.all([readNodes(), store.tasks.readFootprint(project, deployment), kind === 'check' ? [] : store.tasks.readApplied(project, deployment)])
+  if (operation !== null) {
+    const last = await store.tasks.readLastPlan(project, deployment)
+    if (last?.task !== operation.base) return reject([{ code: 'TASK_PLAN_REJECTED', path: 'operation', message: `operation ${operation.name} was accepted for what task ${operation.base} applied; meanwhile task ${last?.task ?? '(none)'} ${last?.kind === 'destroy' ? 'destroyed the deployment' : 'has applied another plan: run the operation again'}` }])
+  }
   const nodes = registered.map((node) => (node.lastSeenAt >= summary.createdAt - lostAfterMs ? { ...node, state: 'ready' as const } : node))
   const applied = new Map(known.map((entry) => [entry.action, entry]))
   let built: Parsed<ActionGraph>
   try {
-    built = buildFromText(plan, kind, { catalog, nodes, placement: footprint?.placement, applied, inheritance: buildInheritance(footprint, applied) })
+    built = buildFromText(plan, kind, { catalog, nodes, placement: footprint?.placement, applied, inheritance: buildInheritance(footprint, applied), ...(operation !== null && { operation }) })
   } catch (error) {
     // The same plan would fail the same way each time: better an end that says so than a task that stands still.
     log.error({ err: error, taskId: summary.id }, 'planning failed because of a defect')
     return { event: { type: 'taskEnded', outcome: 'failed', reason: 'planning failed because of a defect in Lichen; the log of the engine has the details', failure: { code: 'INTERNAL', message: 'planning failed' } }, graph: null }
   }
-  if (!built.ok) {
-    const reason = `the plan no longer fits: ${built.problems[0]?.message ?? ''}${built.problems.length > 1 ? ` (and ${built.problems.length - 1} more)` : ''}`
-    return { event: { type: 'taskEnded', outcome: 'rejected', reason, failure: { code: 'TASK_PLAN_REJECTED', message: reason }, problems: built.problems }, graph: null }
-  }
+  if (!built.ok) return reject(built.problems)
   const graph = built.value
   if (previewDigest !== null && graph.digest !== previewDigest) {
     const reason = 'the inputs of the preview have moved since it was made: plan, catalog, nodes or what is applied already differ'
@@ -48,11 +49,17 @@ export async function planTask({ store, readNodes, catalog, lostAfterMs, log }: 
   return { event: { type: 'taskPlanned', graphDigest: graph.digest, actionCount: graph.actions.length }, graph, unapplied: listUnapplied(graph, applied, footprint) }
 }
 
+function reject(problems: readonly Problem[]): Planned {
+  const reason = `the plan no longer fits: ${problems[0]?.message ?? ''}${problems.length > 1 ? ` (and ${problems.length - 1} more)` : ''}`
+  return { event: { type: 'taskEnded', outcome: 'rejected', reason, failure: { code: 'TASK_PLAN_REJECTED', message: reason }, problems }, graph: null }
+}
+
 /**
- * Recorded successes that the task is about to make untrue: all of them when it destroys, else those of actions that run and of what leaves. What took something away earlier
+ * Recorded successes that the task is about to make untrue: all of them when it destroys, none of them when it is an operation, else those of actions that run and of what leaves. What took something away earlier
  * counts as long as something of that departure is left to do.
  */
 function listUnapplied(graph: ActionGraph, applied: ReadonlyMap<ActionId, AppliedAction>, footprint: Footprint | undefined): readonly ActionId[] {
+  if (graph.kind === 'operation') return []
   const done = new Set(listDepartures(graph.departures).flatMap((departure) => departure.done))
   if (graph.kind === 'destroy') return [...applied.keys()].filter((id) => !done.has(id))
   const over = listDepartures(footprint?.departures).flatMap(({ actions }) => actions.filter((id) => applied.has(id) && !done.has(id)))

@@ -32,7 +32,7 @@ export interface TaskDriverParts {
   readonly signer: OrderSigner
   readonly world: World
   readonly findStream: (node: NodeId) => NodeStream | undefined
-  readonly plan: (summary: NonNullable<Awaited<ReturnType<Store['tasks']['read']>>>['summary'], plan: string, previewDigest: string | null) => Promise<Planned>
+  readonly plan: (summary: NonNullable<Awaited<ReturnType<Store['tasks']['read']>>>['summary'], plan: string, asked: Pick<TrackedTask, 'previewDigest' | 'operation'>) => Promise<Planned>
   readonly limits: TaskLimits
   readonly clock: Clock
   readonly log: EngineLog
@@ -218,7 +218,7 @@ export function startTaskDriver(parts: TaskDriverParts): TaskDriver {
     view = loaded
     durableSeq = loaded.seq
     if (loaded.graph !== null) secrets ??= await openTaskSecrets(store, sealer, { task, kind: loaded.kind, graph: loaded.graph, isNew: false })
-    if (loaded.graph === null && (loaded.state === 'accepted' || loaded.state === 'paused')) planned = await parts.plan(row.summary, row.plan, loaded.previewDigest)
+    if (loaded.graph === null && (loaded.state === 'accepted' || loaded.state === 'paused')) planned = await parts.plan(row.summary, row.plan, loaded)
   }
 
   async function readNewEvents(): Promise<void> {

@@ -32,7 +32,7 @@ export interface SecretsOfTask {
 export async function openTaskSecrets({ secrets, tasks }: Pick<Store, 'secrets' | 'tasks'>, sealer: Sealer, { task, kind, graph, isNew }: SecretsOfTask): Promise<TaskSecrets> {
   const ofDeployment = await readDeploymentSecrets(secrets, sealer, scopeOfDeployment(graph.project, graph.deployment), graph.secrets)
   const outputScope = scopeOfTask(task)
-  const before = kind === 'check' ? await listApplied(tasks, graph) : listUnchanged(graph)
+  const before = kind === 'check' || kind === 'operation' ? await listApplied(tasks, graph) : listUnchanged(graph)
   const ofBefore = await openOutputsOfBefore(secrets, sealer, before)
   const outputs = isNew ? new Map<string, string>() : await openScope(secrets, sealer, outputScope)
   return {
@@ -41,7 +41,8 @@ export async function openTaskSecrets({ secrets, tasks }: Pick<Store, 'secrets' 
       const name = nameOfOutput(reference.action, reference.name)
       const vertex = view.index.byId.get(reference.action as ActionId)
       // Only what verifies unchanged actions asks before they are settled: then what they gave when they last ran is what it should find. A check runs nothing that could give anything.
-      const isOfBefore = kind === 'check' || (vertex !== undefined && vertex.action.unchanged !== null && (vertex.view.isUnchanged || vertex.view.state === 'pending'))
+      // What an operation does not run itself ran at an earlier apply.
+      const isOfBefore = kind === 'check' || (kind === 'operation' && vertex === undefined) || (vertex !== undefined && vertex.action.unchanged !== null && (vertex.view.isUnchanged || vertex.view.state === 'pending'))
       const secret = isOfBefore ? ofBefore.get(name) : outputs.get(name)
       if (secret !== undefined) return asSecret(secret)
       const plain = isOfBefore ? before.get(reference.action)?.outputs[reference.name] : vertex?.view.result?.outputs[reference.name]

@@ -100,6 +100,13 @@ export interface OutboxRow {
   readonly message: string
 }
 
+/** What a deployment was last told to be, or that it is to be gone. */
+export interface LastPlan {
+  readonly task: TaskId
+  readonly kind: 'apply' | 'destroy'
+  readonly plan: string
+}
+
 export interface TaskStore {
   /**
    * Commits row, plan, first event and outbox row in one transaction. The very same task once more (id, plan, event and time), whose first answer was lost, is not new.
@@ -133,6 +140,8 @@ export interface TaskStore {
   readApplied(project: string, deployment: string): Promise<readonly AppliedAction[]>
   /** What the newest planned apply task of this deployment left to know: nodes chosen once stay chosen, and what a new plan does not have leaves. Undefined when there is none. */
   readFootprint(project: string, deployment: string): Promise<Footprint | undefined>
+  /** The newest apply or destroy of this deployment that was planned, with its plan as JSON text: what the deployment is. Undefined when there is none. */
+  readLastPlan(project: string, deployment: string): Promise<LastPlan | undefined>
   /** The task of this deployment whose turn it is: the one that was taken and has not ended, or the oldest that waits. Checks have no turn. Undefined when there is none. */
   readFront(project: string, deployment: string): Promise<TaskId | undefined>
   /** Tasks that have not ended, whose turn it is and whose lease is free or expired: what a starting engine and the sweeper look for. */

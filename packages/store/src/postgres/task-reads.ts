@@ -1,6 +1,6 @@
 /** Reading tasks: rows, documents, events. */
 import type { Footprint, RecordedEvent, TaskId } from '@lichen/core'
-import type { AppliedAction, TaskStore, TaskSummary } from '../ports/task-store.js'
+import type { AppliedAction, LastPlan, TaskStore, TaskSummary } from '../ports/task-store.js'
 import { decodeFootprint, type FootprintRow } from '../rules/footprint.js'
 import { decodeSummary, decodeTask, type DocumentRow, summaryColumns, type SummaryRow } from '../rules/task-row.js'
 import { frontSql, isDueSql } from '../rules/turn.js'
@@ -96,6 +96,16 @@ export async function readFootprint(reader: Reader, project: string, deployment:
     project, deployment,
   )
   return row === undefined ? undefined : decodeFootprint(row)
+}
+
+/** The newest apply or destroy of the deployment that got as far as being planned. */
+export async function readLastPlan(reader: Reader, project: string, deployment: string): Promise<LastPlan | undefined> {
+  const [row] = await reader.all<LastPlan>(
+    `SELECT id AS task, kind, plan FROM tasks JOIN task_documents ON task = id
+     WHERE project = $1 AND deployment = $2 AND kind IN ('apply', 'destroy') AND placement IS NOT NULL ORDER BY id DESC LIMIT 1`,
+    project, deployment,
+  )
+  return row
 }
 
 /** Tasks that have not ended, whose turn it is and that nobody drives, longest abandoned first. */

@@ -1,6 +1,6 @@
 /** Reading tasks: rows, documents, events. */
 import type { Footprint, RecordedEvent, TaskId } from '@lichen/core'
-import type { AppliedAction, TaskStore, TaskSummary } from '../ports/task-store.js'
+import type { AppliedAction, LastPlan, TaskStore, TaskSummary } from '../ports/task-store.js'
 import { decodeFootprint, type FootprintRow } from '../rules/footprint.js'
 import { decodeSummary, decodeTask, type DocumentRow, summaryColumns, type SummaryRow } from '../rules/task-row.js'
 import { frontSql, isDueSql } from '../rules/turn.js'
@@ -119,6 +119,16 @@ export async function readFootprints(reader: Connection, deployments: readonly D
   )
   const found = new Map(rows.map(({ at, ...row }) => [at, decodeFootprint(row)]))
   return deployments.map((_, index) => found.get(index))
+}
+
+/** The newest apply or destroy of the deployment that got as far as being planned. */
+export async function readLastPlan(reader: Connection, project: string, deployment: string): Promise<LastPlan | undefined> {
+  const [row] = await reader.all<LastPlan>(
+    `SELECT id AS task, kind, plan FROM tasks JOIN task_documents ON task = id
+     WHERE project = ? AND deployment = ? AND kind IN ('apply', 'destroy') AND placement IS NOT NULL ORDER BY id DESC LIMIT 1`,
+    project, deployment,
+  )
+  return row
 }
 
 /** Tasks that have not ended, whose turn it is and that nobody drives, longest abandoned first. */

@@ -31,6 +31,7 @@ const VersionSchema = Type.Object({
   ),
   outputs: Type.Record(Type.String(), Type.Object({ type: Type.String(), secret: Type.Boolean(), description: Type.Optional(Type.String()) }), { description: 'What people get of it.' }),
   secrets: Type.Array(Type.String(), { description: 'Secrets that are generated for each component.' }),
+  operations: Type.Record(Type.String(), Type.Object({ summary: Type.String(), parameters: JsonSchemaAnswer }), { description: 'What can be done with it once it is there: see POST /v1/deployments/{project}/{deployment}/operations.' }),
   actions: Type.Array(Type.String()),
 })
 
@@ -88,6 +89,7 @@ function describeVersion({ document, digest }: Blueprint): Static<typeof Version
     })),
     outputs: mapValues(document.outputs, ({ type, secret = false, description }) => ({ type, secret, ...(description === undefined ? {} : { description }) })),
     secrets: Object.keys(document.secrets ?? {}),
+    operations: mapValues(document.operations, ({ summary, parameters }) => ({ summary, parameters: parameters ?? {} })),
     actions: Object.keys(document.actions),
   }
 }

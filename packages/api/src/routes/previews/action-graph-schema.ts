@@ -7,7 +7,7 @@ const Limit = (description: string) => Type.Union([Type.Integer(), Type.Null()],
 
 /** The fields of an action graph. */
 export const graphFields = {
-  kind: Choice(['apply', 'check', 'destroy'], 'What the task does.'),
+  kind: Choice(['apply', 'check', 'destroy', 'operation'], 'What the task does.'),
   project: Type.String(),
   deployment: Type.String(),
   actions: Type.Array(

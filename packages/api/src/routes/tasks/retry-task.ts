@@ -62,12 +62,12 @@ function retry(context: Context, id: TaskId, by: string, { nodes, parameters }: 
   return appendRequest(context, id, async (view) => {
     // Whether it can be retried at all, before its documents are read.
     if (eventFor(view, asked) === null) return undefined
-    const { seq, kind, graph, previewDigest } = view
+    const { seq, kind, graph, previewDigest, operation } = view
     const row = await context.store.tasks.read(id)
     if (row?.summary.seq !== seq) return 'again'
     const newer = await findNewerTask(context.store, row.summary)
     if (newer !== undefined) throw new LichenError('TASK_SUPERSEDED', `task ${newer} of deployment ${row.summary.deployment} came after ${id}, and would be undone; retry that one, or apply the plan anew`)
-    const changed = parameters === undefined ? {} : await buildChangedPlan(context, { kind, plan: row.plan, graph, previewDigest }, parameters)
+    const changed = parameters === undefined ? {} : await buildChangedPlan(context, { kind, plan: row.plan, graph, previewDigest, operation }, parameters)
     return foldRetry(context, row, asked, changed)
   })
 }

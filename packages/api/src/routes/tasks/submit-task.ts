@@ -2,6 +2,7 @@
 import { createHash } from 'node:crypto'
 import { Type } from '@sinclair/typebox'
 import { digestOf, type TaskId } from '@lichen/core'
+import type { NewTask } from '@lichen/store'
 import type { FastifyReply, FastifyRequest } from 'fastify'
 import type { Api } from '../../schema/type-provider.js'
 import { callerOf } from '../../auth/authenticate.js'
@@ -16,11 +17,21 @@ import { planRoute } from '../plan-route.js'
 import { readTaskRequest, TaskRequestQuery, TaskRequestSchema, type TaskRequest } from './task-request.js'
 import { buildAcceptedTask, TaskSchema, toTaskAnswer, type TaskAnswer } from './task-schemas.js'
 
-const Headers = Type.Object({
+export const SubmitHeaders = Type.Object({
   'idempotency-key': Type.Optional(
     Type.String({ pattern: '^[\\x21-\\x7e]{1,200}$', description: 'Any text of your own: a repeated request with the same key and body answers the first task and makes no second one. Remembered for a day.' }),
   ),
 })
+
+/** The answer when a task is recorded. */
+export const acceptedAnswer = {
+  description: 'Accepted.',
+  headers: {
+    location: { schema: Type.String({ description: 'Path of the task.' }) },
+    'idempotent-replayed': { schema: Type.String({ description: '`true` when the Idempotency-Key was used before: this is the task of then.' }) },
+  },
+  content: { 'application/json': { schema: Named(TaskSchema) } },
+} as const
 
 interface Submission extends TaskRequest {
   readonly project: string
@@ -44,16 +55,9 @@ export function registerSubmitTask(app: Api, context: Context): void {
         description: 'The plan is checked in full first. `202` means: recorded durably, will be carried out; follow it at `Location`.',
         body: planBody(TaskRequestSchema, 'The request as JSON, or a plan by itself as JSON or YAML (then `?kind=` says what to do with it).'),
         querystring: TaskRequestQuery,
-        headers: Headers,
+        headers: SubmitHeaders,
         response: {
-          202: {
-            description: 'Accepted.',
-            headers: {
-              location: { schema: Type.String({ description: 'Path of the task.' }) },
-              'idempotent-replayed': { schema: Type.String({ description: '`true` when the Idempotency-Key was used before: this is the task of then.' }) },
-            },
-            content: { 'application/json': { schema: Named(TaskSchema) } },
-          },
+          202: acceptedAnswer,
           ...problemAnswers(400, 404, 409, 413, 415, 422),
         },
       },
@@ -61,7 +65,7 @@ export function registerSubmitTask(app: Api, context: Context): void {
     async (request, reply) => {
       const submission = describeSubmission(await readTaskRequest(context.store, request.body, request.query), callerOf(request).tokenId, request.headers['idempotency-key'])
       const earlier = await checkSubmission(context, submission)
-      if (earlier !== undefined) return answer(reply, await readAccepted(context, earlier), true)
+      if (earlier !== undefined) return answerEarlier(context, reply, earlier)
       return submit(context, request, reply, submission, makeTaskId())
     },
   )
@@ -94,17 +98,23 @@ async function checkSubmission(context: Context, submission: Submission): Promis
 async function submit(context: Context, request: FastifyRequest, reply: FastifyReply, submission: Submission, id: TaskId): Promise<FastifyReply> {
   const { kind, project, deployment, planText, planDigest, previewDigest, requestDigest, key } = submission
   const at = context.now()
-  const created = await context.store.tasks.create({
-    id, kind, project, deployment, plan: planText, at, requestDigest,
-    event: { type: 'taskAccepted', kind, project, deployment, planDigest, by: callerOf(request).name, ...(previewDigest === undefined ? {} : { previewDigest }) },
-    ...(key === undefined ? {} : { idempotencyKey: key }),
-  })
+  const event = { type: 'taskAccepted' as const, kind, project, deployment, planDigest, by: callerOf(request).name, ...(previewDigest === undefined ? {} : { previewDigest }) }
+  return recordTask(context, request, reply, { id, kind, project, deployment, plan: planText, at, requestDigest, event, ...(key === undefined ? {} : { idempotencyKey: key }) }, `submit ${kind}`)
+}
+
+/** Records the task, unless its Idempotency-Key has one, and answers it. `what`: for the audit. */
+export async function recordTask(context: Context, request: FastifyRequest, reply: FastifyReply, task: NewTask, what: string): Promise<FastifyReply> {
+  const { id, kind, project, deployment, at } = task
+  const created = await context.store.tasks.create(task)
   context.announcer.ring()
-  if (!created.isNew) return answer(reply, await readAccepted(context, created.id), true)
+  if (!created.isNew) return answerEarlier(context, reply, created.id)
   context.metrics.tasksAccepted.inc({ kind })
-  context.audit.appendLater(request, `submit ${kind}`, id, `deployment ${project}/${deployment}`)
+  context.audit.appendLater(request, what, id, `deployment ${project}/${deployment}`)
   return answer(reply, buildAcceptedTask({ id, kind, project, deployment, at }), false)
 }
+
+/** Answers the task that an Idempotency-Key made before. */
+export const answerEarlier = async (context: Context, reply: FastifyReply, id: TaskId): Promise<FastifyReply> => answer(reply, await readAccepted(context, id), true)
 
 async function readAccepted(context: Context, id: TaskId): Promise<TaskAnswer> {
   const summary = await context.store.tasks.readSummary(id)

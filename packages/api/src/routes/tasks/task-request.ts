@@ -6,13 +6,13 @@ import { isBarePlan, readPlan, rejectPlan } from '../../planning/plan-input.js'
 import { DigestText, TaskIdText } from '../../schema/fields.js'
 import { examplePlan, PlanInput } from '../../schema/plan-body.js'
 import { buildBodyCheck } from '../../schema/request-validators.js'
-import { KindField } from './task-schemas.js'
+import { PlanKindField } from './task-schemas.js'
 import { unknownTask } from './unknown-task.js'
 
 const requestSchema = (plan: TSchema) =>
   Type.Object(
     {
-      kind: KindField,
+      kind: PlanKindField,
       plan: Type.Optional(plan),
       task: Type.Optional(Type.Unsafe<string>({ ...TaskIdText, description: 'Take the plan of this earlier task, instead of `plan`.' })),
       previewDigest: Type.Optional(DigestText('Digest of a preview: the task is refused when the preview would be another one now.')),
@@ -25,7 +25,7 @@ export const TaskRequestSchema = Type.Union([requestSchema(PlanInput), Type.Ref(
 
 export const TaskRequestQuery = Type.Object(
   {
-    kind: Type.Optional(Type.Unsafe<TaskKind>({ ...KindField, description: 'For a body that is a plan by itself. Default: `apply`.' })),
+    kind: Type.Optional(Type.Unsafe<PlanKind>({ ...PlanKindField, description: 'For a body that is a plan by itself. Default: `apply`.' })),
     previewDigest: Type.Optional(DigestText('For a body that is a plan by itself: as in the JSON body.')),
   },
   { additionalProperties: false },
@@ -33,9 +33,12 @@ export const TaskRequestQuery = Type.Object(
 
 const checkBody = buildBodyCheck(requestSchema(Type.Unknown()))
 
+/** What can be done with a plan that is sent. */
+export type PlanKind = Exclude<TaskKind, 'operation'>
+
 /** What a client asks for, with a plan of the right shape. */
 export interface TaskRequest {
-  readonly kind: TaskKind
+  readonly kind: PlanKind
   readonly plan: Plan
   /** JSON of the plan, as it is stored. */
   readonly planText: string
@@ -46,7 +49,7 @@ export interface TaskRequest {
  * The request in this body and query.
  * @throws REQUEST_SHAPE, PLAN_SYNTAX, PLAN_TOO_LARGE, PLAN_SHAPE; REQUEST_NOT_FOUND when `task` names none
  */
-export async function readTaskRequest(store: Pick<Store, 'tasks'>, body: unknown, query: { readonly kind?: TaskKind; readonly previewDigest?: string }): Promise<TaskRequest> {
+export async function readTaskRequest(store: Pick<Store, 'tasks'>, body: unknown, query: { readonly kind?: PlanKind; readonly previewDigest?: string }): Promise<TaskRequest> {
   if (isBarePlan(body)) return build(query.kind ?? 'apply', body, query.previewDigest)
   const request = checkBody(body)
   for (const name of ['kind', 'previewDigest'] as const) if (query[name] !== undefined) throw rejectField(`query.${name}`, 'belongs into the body here: the query is for a body that is a plan by itself')
@@ -65,7 +68,7 @@ async function readEarlierPlan(store: Pick<Store, 'tasks'>, id: string): Promise
   return JSON.parse(earlier.plan)
 }
 
-function build(kind: TaskKind, input: unknown, previewDigest: string | undefined): TaskRequest {
+function build(kind: PlanKind, input: unknown, previewDigest: string | undefined): TaskRequest {
   const plan = readPlan(input)
   if (!plan.ok) throw rejectPlan(plan.problems)
   const planText = JSON.stringify(plan.value)

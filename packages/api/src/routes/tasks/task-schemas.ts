@@ -10,7 +10,10 @@ export const taskOutcomes = ['succeeded', 'failed', 'timedOut', 'cancelled', 're
 export const settleAnswers = ['succeeded', 'failed', 'runAgain'] as const
 export const gateStates = ['closed', 'waiting', 'open', 'failed'] as const satisfies readonly GateState[]
 export const actionStates = ['pending', 'sent', 'waitingRetry', 'skipped', 'succeeded', 'failed', 'timedOut', 'cancelled', 'unknown'] as const
-export const KindField = Choice(['apply', 'check', 'destroy'], '`apply` makes it so, `check` says what would change, `destroy` takes it away.')
+export const planKinds = ['apply', 'check', 'destroy'] as const
+export const KindField = Choice([...planKinds, 'operation'], '`apply` makes it so, `check` says what would change, `destroy` takes it away, `operation` does what its blueprints declare for later.')
+/** Of what is done with a plan; an operation has a request of its own. */
+export const PlanKindField = Choice(planKinds, '`apply` makes it so, `check` says what would change, `destroy` takes it away.')
 const OutcomeField = Choice(['succeeded', 'failed', 'timedOut', 'cancelled', 'unknown'], 'How it ended; `unknown`: it cannot be known whether the effect happened.')
 
 /** Why somebody asks; may be left out. */
