@@ -10,16 +10,22 @@ fi
 touch "$kept/renewing"
 sync "$kept"
 kubeadm certs renew all
-containers() { ctr --namespace k8s.io containers list --quiet "labels.\"io.kubernetes.container.name\"==$1"; }
-# The kubelet starts it again, from the same manifest.
+running() {
+  local all id
+  all=$(ctr --namespace k8s.io tasks list | awk '$3 == "RUNNING" { print $1 }')
+  for id in $(ctr --namespace k8s.io containers list --quiet "labels.\"io.kubernetes.container.name\"==$1"); do [[ $'\n'$all$'\n' != *$'\n'$id$'\n'* ]] || echo "$id"; done
+}
+# The kubelet starts it again, from the same manifest. What has ended by itself meanwhile will, too.
 restart() {
   local before id
-  before=$(containers "$1")
-  for id in $before; do ctr --namespace k8s.io tasks kill --signal SIGTERM "$id" 2>/dev/null || true; done
-  for _ in $(seq 240); do
-    for id in $(containers "$1"); do
-      [[ " ${before//$'\n'/ } " == *" $id "* ]] || ! ctr --namespace k8s.io tasks list --quiet | grep --quiet --line-regexp "$id" || { echo "$1 was started again" && return; }
-    done
+  before=$(running "$1")
+  [ -n "$before" ] || return 0
+  ctr --namespace k8s.io tasks kill --signal SIGTERM "$before" || true
+  for try in $(seq 360); do
+    # An API server waits for those who watch, for a minute.
+    [ "$try" != 20 ] || ctr --namespace k8s.io tasks kill --signal SIGKILL "$before" 2>/dev/null || true
+    id=$(running "$1")
+    [ -z "$id" ] || [ "$id" = "$before" ] || { echo "$1 was started again" && return 0; }
     sleep 0.5
   done
   echo "$1 does not start again" >&2
