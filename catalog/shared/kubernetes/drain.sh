@@ -62,6 +62,8 @@ drain() {
   local deadline=$1
   shift
   options=$*
+  # Somebody has taken it off the list already: what it runs, the cluster no longer counts on.
+  [ -n "$(kubectl get node "$node" --ignore-not-found --output=name || echo unknown)" ] || exit 0
   if ! is_cordoned; then
     touch "$mine"
     sync "$kept"
@@ -83,6 +85,6 @@ drain() {
 case "$verb" in
   drain) drain "$@" ;;
   uncordon) uncordon ;;
-  is-drained) is_cordoned && [ -z "$(describe_rest)" ] ;;
+  is-drained) [ -z "$(kubectl get node "$node" --ignore-not-found --output=name || echo unknown)" ] || { is_cordoned && [ -z "$(describe_rest)" ]; } ;;
   is-uncordoned) ! [ -e "$mine" ] ;;
 esac

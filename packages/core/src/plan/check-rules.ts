@@ -43,7 +43,7 @@ export function checkRules(plan: Plan, components: readonly ResolvedComponent[],
     const { document, compiled } = entry.blueprint
     const chosen = nodesOf(entry)
     const roles = fleet?.rolesOf(entry.component.name) ?? { before: [], staying: [], leaving: [] }
-    const context = new EvaluationContext({ params: entry.parameters, nodes: chosen, ...roles, node: chosen[0] ?? null, component: { name: entry.component.name }, deployment, uses: usesOf(entry) }, copies)
+    const context = new EvaluationContext({ params: entry.parameters, nodes: chosen, ...roles, node: chosen[0] ?? null, component: { name: entry.component.name }, deployment, uses: compiled.rules.length === 0 ? {} : usesOf(entry) }, copies)
     return compiled.rules.flatMap((rule, index): Problem[] => {
       if (fleet === undefined && speaksOfNodes.test(document.rules![index]!.expression)) return []
       const path = `components[${entry.index}]${rule.path === '' ? '' : `.with.${rule.path}`}`
