@@ -56,7 +56,7 @@ spec: {selector: {app: web}, ports: [{port: 80, targetPort: 8080}]}
 ]
 
 /** The plan; packages and images come from `url`, where `kube.directory` is served. */
-export function buildKubernetesPlan(kube: KubePackages, url: string, { version, controlPlane, drainS = 120 }: PlanChanges): KubernetesPlan {
+export function buildKubernetesPlan(kube: KubePackages, url: string, { version, controlPlane, drainS = 60 }: PlanChanges): KubernetesPlan {
   const plan = parse(readFileSync(example, 'utf8')) as KubernetesPlan
   const change = (name: string, parameters: Record<string, unknown>): void => void (plan.components.find((component) => component.name === name)!.with = parameters)
   const archives = (roles: readonly ImageRole[]) => kube.images.filter((image) => roles.includes(image.role) && image.versions.includes(version)).map(({ file, reference }) => ({ url: `${url}/images/${file}`, image: reference }))
