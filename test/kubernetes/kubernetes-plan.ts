@@ -24,8 +24,6 @@ export interface PlanChanges {
   readonly version: string
   /** Nodes of the control plane, and what leads to them. One without. */
   readonly controlPlane?: { readonly count: number; readonly endpoint: string }
-  /** How long nodes may take to be drained, in seconds. */
-  readonly drainS?: number
 }
 
 /** What Deployments of these tests ask for: one pod on each worker. */
@@ -56,7 +54,7 @@ spec: {selector: {app: web}, ports: [{port: 80, targetPort: 8080}]}
 ]
 
 /** The plan; packages and images come from `url`, where `kube.directory` is served. */
-export function buildKubernetesPlan(kube: KubePackages, url: string, { version, controlPlane, drainS = 60 }: PlanChanges): KubernetesPlan {
+export function buildKubernetesPlan(kube: KubePackages, url: string, { version, controlPlane }: PlanChanges): KubernetesPlan {
   const plan = parse(readFileSync(example, 'utf8')) as KubernetesPlan
   const change = (name: string, parameters: Record<string, unknown>): void => void (plan.components.find((component) => component.name === name)!.with = parameters)
   const archives = (roles: readonly ImageRole[]) => kube.images.filter((image) => roles.includes(image.role) && image.versions.includes(version)).map(({ file, reference }) => ({ url: `${url}/images/${file}`, image: reference }))
@@ -70,11 +68,11 @@ export function buildKubernetesPlan(kube: KubePackages, url: string, { version, 
     skipPhases: ['addon/coredns'], ignorePreflight: ['ImagePull'],
     // A container cannot set nf_conntrack_max, and measures the file system of its host.
     kubeProxy: { conntrack: { maxPerCore: 0, min: 0 } }, kubelet: { imageGCHighThresholdPercent: 100, evictionHard: { 'memory.available': '100Mi' } },
-    drain: { deadlineS: drainS },
+    drain: { deadlineS: 60 },
     ...(controlPlane && { endpoint: controlPlane.endpoint }),
   })
   if (controlPlane) plan.nodes.find(({ name }) => name === 'control')!.count = controlPlane.count
-  change('workers', { images: { archives: archives(['node']) }, drain: { deadlineS: drainS } })
+  change('workers', { images: { archives: archives(['node']) }, drain: { deadlineS: 60 } })
   change('web', { manifests: manifests(referenceOf('busybox')), waitFor: [{ resource: 'deployment/web' }] })
   return plan
 }
