@@ -34,7 +34,8 @@ t.test('every example plan fits the catalog, and becomes a graph for each kind o
     for (const kind of ['apply', 'check', 'destroy'] as const) {
       const graph = buildGraph({ plan: parsed.value, catalog, nodes, kind })
       t.match(graph, { ok: true }, `${file}, ${kind}`)
-      if (graph.ok) t.notMatch(JSON.stringify(graph.value.actions), /\{\{|\{%/, `${file}, ${kind}: no template is left`)
+      // Scripts ask kubectl in templates of its own.
+      if (graph.ok) t.notMatch(JSON.stringify(graph.value.actions).replaceAll(/go-template=[^']*'/g, ''), /\{\{|\{%/, `${file}, ${kind}: no template is left`)
     }
   }
 })

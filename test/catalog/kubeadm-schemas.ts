@@ -32,7 +32,8 @@ export function kubeadmSchemas(api: KubeadmApi): Readonly<Record<string, TObject
     ClusterConfiguration: whole('ClusterConfiguration', {}, {
       etcd: optional({
         local: optional({ imageRepository: Text, imageTag: Text, dataDir: Text, extraArgs: Arguments, serverCertSANs: Texts, peerCertSANs: Texts, ...since('v1beta4', { extraEnvs: Type.Array(Type.Unknown()) }) }),
-        external: object({ endpoints: Texts, caFile: Text, certFile: Text, keyFile: Text }),
+        // The files are needed with TLS.
+        external: object({ endpoints: Texts, ...optional({ caFile: Text, certFile: Text, keyFile: Text }).properties }),
       }),
       networking: optional({ serviceSubnet: Text, podSubnet: Text, dnsDomain: Text }),
       kubernetesVersion: Text, controlPlaneEndpoint: Text,

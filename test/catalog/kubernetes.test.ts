@@ -23,18 +23,31 @@ interface Choice {
   readonly cgroupVersion?: 1 | 2
   readonly controlPlanes?: number
   readonly with?: Readonly<Record<string, unknown>>
+  /** Of containerd. Default: by the distribution. */
+  readonly series?: string
+  /** Outside of the control plane, beside it on its nodes. */
+  readonly hasEtcd?: boolean
+  /** Nodes of the control plane in the last apply. */
+  readonly before?: readonly string[]
 }
 
-function build({ version, cgroupVersion = 2, controlPlanes = 1, with: parameters = {} }: Choice) {
-  const document = parse(readFileSync(resolve(root, 'examples/kubernetes.yaml'), 'utf8')) as { nodes: { name: string; count?: number }[]; components: { name: string; with: Record<string, unknown> }[] }
+function build({ version, cgroupVersion = 2, controlPlanes = 1, with: parameters = {}, series, hasEtcd = false, before }: Choice) {
+  const document = parse(readFileSync(resolve(root, 'examples/kubernetes.yaml'), 'utf8')) as { nodes: { name: string; count?: number }[]; components: { name: string; blueprint: string; on: string; with?: Record<string, unknown>; uses?: Record<string, string> }[] }
   document.nodes.find(({ name }) => name === 'control')!.count = controlPlanes
   const controlPlane = document.components.find(({ name }) => name === 'control-plane')!
   controlPlane.with = { ...controlPlane.with, version, ...parameters }
+  if (series !== undefined) document.components.find(({ name }) => name === 'runtime')!.with = { series }
+  if (hasEtcd) {
+    document.components.push({ name: 'etcd', blueprint: 'etcd@^1', on: 'control' })
+    controlPlane.uses = { ...controlPlane.uses, etcd: 'etcd' }
+  }
   const parsed = parsePlan(document)
   if (!parsed.ok) throw new Error(JSON.stringify(parsed.problems))
   const plan: Plan = parsed.value
   const nodes = [...['a', 'b', 'c'].slice(0, controlPlanes).map((id, index) => makeNode(id, index + 1, 'control-plane', cgroupVersion)), makeNode('w', 9, 'worker', cgroupVersion)]
-  return buildGraph({ plan, catalog, nodes, kind: 'apply' })
+  const placement = before && { all: before.map(nodeId), control: before.map(nodeId), workers: [nodeId('w')] }
+  const inheritance = placement && { before: { on: Object.fromEntries(plan.components.map(({ name, on }) => [name, on])), placement }, nodes: {}, plan, leaving: [] }
+  return buildGraph({ plan, catalog, nodes, kind: 'apply', placement, inheritance })
 }
 
 /** Contents of the files that the plan writes, by node and path. */
@@ -55,7 +68,7 @@ const cases: readonly (Choice & { readonly api: KubeadmApi })[] = [
   { version: '1.20.2', api: 'v1beta2', cgroupVersion: 1, with: { ...settings, images: { registry: 'registry.lichen.test', etcdTag: '3.4.23' } } },
   { version: '1.28.15', api: 'v1beta3', with: settings },
   { version: '1.31.4', api: 'v1beta4', with: settings },
-  { version: '1.36.0', api: 'v1beta4', with: settings },
+  { version: '1.36.0', api: 'v1beta4', with: settings, series: '2' },
 ]
 
 for (const { api, ...choice } of cases) {
@@ -89,9 +102,25 @@ t.test('the schemas tell one form from another', async (t) => {
   t.notOk(Value.Check(kubeadmSchemas('v1beta2')['InitConfiguration']!, { apiVersion: 'kubeadm.k8s.io/v1beta2', kind: 'InitConfiguration', skipPhases: [] }))
 })
 
+t.test('with an etcd outside of the control plane kubeadm is told where it is, and its nodes may be of any number', async (t) => {
+  const files = filesOf({ version: '1.31.4', hasEtcd: true })
+  const configuration = parseAllDocuments(files.get('a:/var/lib/lichen/kubernetes/kubeadm.yaml')!).map((document) => document.toJS() as { kind: string; etcd?: unknown }).find(({ kind }) => kind === 'ClusterConfiguration')!
+  t.same(configuration.etcd, { external: { endpoints: ['http://10.0.0.1:2379'] } })
+  t.same([...Value.Errors(kubeadmSchemas('v1beta4')['ClusterConfiguration']!, configuration)], [])
+})
+
+t.test('a plan that would lose every node of the control plane is refused: it would make a new cluster', async (t) => {
+  t.match(problemsOf({ version: '1.31.4', before: ['x'] }), [{ code: 'PLAN_RULE_BROKEN', path: 'components[2]', message: /would lose all nodes that it has, and with them the cluster/ }])
+  t.same(problemsOf({ version: '1.31.4', controlPlanes: 3, before: ['b'], with: { endpoint: 'k8s.example.org' } }), [], 'one that stays is enough')
+})
+
 t.test('what cannot work is refused with the plan', async (t) => {
-  t.match(problemsOf({ version: '1.36.0', cgroupVersion: 1 }), [{ code: 'PLAN_RULE_BROKEN', path: 'components[2].with.version', message: /cgroup v2 alone/ }])
-  t.same(problemsOf({ version: '1.36.0', cgroupVersion: 1, with: { kubelet: { failCgroupV1: false } } }), [])
+  t.match(problemsOf({ version: '1.36.0' }), [
+    { code: 'PLAN_RULE_BROKEN', path: 'components[2].with.version', message: /needs containerd 2 \(from 1\.36 on\)/ },
+    { code: 'PLAN_RULE_BROKEN', path: 'components[3]', message: /needs containerd 2/ },
+  ])
+  t.match(problemsOf({ version: '1.36.0', cgroupVersion: 1, series: '2' }), [{ code: 'PLAN_RULE_BROKEN', path: 'components[2].with.version', message: /cgroup v2 alone/ }])
+  t.same(problemsOf({ version: '1.36.0', cgroupVersion: 1, series: '2', with: { kubelet: { failCgroupV1: false } } }), [])
   t.match(problemsOf({ version: '1.19.16' }), [{ code: 'PLAN_RULE_BROKEN', message: /older than 1\.20/ }])
   t.match(problemsOf({ version: '1.31.4', controlPlanes: 3 }), [{ code: 'PLAN_RULE_BROKEN', path: 'components[2].with.endpoint', message: /needs an endpoint/ }])
   t.match(problemsOf({ version: '1.31.4', controlPlanes: 2, with: { endpoint: 'k8s.example.org' } }), [{ code: 'PLAN_RULE_BROKEN', message: /1, 3, 5 or 7 nodes/ }])

@@ -23,6 +23,32 @@ t.test('several versions stand side by side, templates in folders too', async (t
   t.strictSame(catalog.find('web', '^2')?.templates, { 'deep/b.liquid': 'two' })
 })
 
+t.test('what stands in `shared` is a template of each blueprint that names it, and part of its digest', async (t) => {
+  const files = (text: string) => t.testdir({
+    shared: { deep: { 'a.liquid': text } },
+    one: { 'blueprint.yaml': blueprint('one', '1.0.0', 'shared/deep/a.liquid') },
+    two: { 'blueprint.yaml': blueprint('two', '1.0.0'), templates: { 'a.liquid': 'own' } },
+  })
+  const before = await readCatalog(files('of {{ component.name }}'))
+  t.strictSame(before.list().map(({ templates }) => templates), [{ 'shared/deep/a.liquid': 'of {{ component.name }}' }, { 'a.liquid': 'own' }])
+  const after = await readCatalog(files('changed'))
+  t.not(after.find('one', '*')?.digest, before.find('one', '*')?.digest)
+  t.equal(after.find('two', '*')?.digest, before.find('two', '*')?.digest)
+})
+
+t.test('a shared template that nobody names, one that is not there, and one of the same name are problems', async (t) => {
+  const { problems } = await inspectCatalog(t.testdir({
+    shared: { 'a.sh': '' },
+    one: { 'blueprint.yaml': blueprint('one', '1.0.0', 'shared/b.sh') },
+    two: { 'blueprint.yaml': blueprint('two', '1.0.0'), templates: { 'a.liquid': '', 'shared': { 'c.sh': '' } } },
+  }))
+  t.match(problems, [
+    { file: 'one/blueprint.yaml', code: 'BLUEPRINT_TEMPLATE', message: 'no file "shared/b.sh" in the catalog' },
+    { file: 'two/blueprint.yaml', code: 'BLUEPRINT_TEMPLATE', message: 'templates/shared/c.sh cannot be named: shared/ is what blueprints share' },
+    { file: 'shared/a.sh', code: 'BLUEPRINT_TEMPLATE', message: 'no blueprint names it' },
+  ])
+})
+
 t.test('every problem of every blueprint is reported with its file', async (t) => {
   const directory = t.testdir({
     one: { 'blueprint.yaml': blueprint('one', '1.0.0', 'gone.liquid') },

@@ -54,6 +54,20 @@ t.test('a rule that cannot be evaluated is a problem of its expression', async (
   t.match(checkPlan(plan, catalog, makeNodes()), [{ code: 'PLAN_EXPRESSION', path: 'components[2]', message: /rule 1 of blueprint "odd"/ }])
 })
 
+t.test('a rule sees of its providers what is settled with the plan, and nothing else', async (t) => {
+  const provider = makeBlueprint('engine', `
+parameters: {type: object, properties: {series: {type: string, default: '1'}}}
+secrets: {key: {}}
+provides: {engine: {interface: engine, outputs: {series: {type: string, value: params.series}, first: {type: string, value: 'nodes[0].address'}, key: {type: string, value: secrets.key}}}}
+actions: {a: {commands: [{name: n, note: {text: t}}]}}`)
+  const consumer = (expression: string) => makeBlueprint('car', `requires: {engine: {interface: engine, optional: true}}\nrules: [{expression: '${expression}', message: does not fit}]\nactions: {a: {commands: [{name: n, note: {text: t}}]}}`)
+  const problemsWith = (expression: string, series: string, nodes: ReturnType<typeof makeNodes> | null = makeNodes()) =>
+    checkPlan(makePlan((draft) => draft['components'].push({ name: 'engine', blueprint: 'engine', on: 'data', with: { series } }, { name: 'car', blueprint: 'car', on: 'data', uses: { engine: 'engine' } })), makeCatalog([provider, consumer(expression)]), nodes ?? undefined)
+  t.match(problemsWith('uses.engine.series == "2"', '1'), [{ code: 'PLAN_RULE_BROKEN', path: 'components[3]', message: 'car: does not fit' }])
+  t.strictSame(problemsWith('uses.engine.series == "2" && has(uses.engine.first) && !has(uses.engine.key)', '2'), [], 'a secret is none of it')
+  t.strictSame(problemsWith('!has(uses.engine.first)', '2', null), [], 'nor are nodes that are not known')
+})
+
 t.test('ten thousand components are parsed and checked, and a chain of them is no danger to the stack', async (t) => {
   const components = Array.from({ length: 10_000 }, (_, index) => ({ name: `c${index}`, blueprint: 'db@^1', on: 'data', ...(index > 0 ? { after: [`c${index - 1}`] } : {}) }))
   const parsed = parsePlan(JSON.stringify({ ...makePlan(), components }))

@@ -55,10 +55,14 @@ export interface Cluster {
   /** One more node, which joins. */
   addNode(node: string): Promise<void>
   submit(kind: 'apply' | 'check' | 'destroy', plan: unknown): Promise<string>
+  /** Runs an operation on what was applied, and gives back the task. */
+  operate(deployment: string, request: { readonly operation: string; readonly components?: readonly string[]; readonly nodes?: readonly string[] }): Promise<string>
   task(id: string): Promise<Task>
   actions(id: string): Promise<readonly Action[]>
+  /** The lines of its log. */
+  log(id: string): Promise<string>
   /** The task once it has ended. */
-  ended(t: Test, id: string): Promise<Task>
+  ended(t: Test, id: string, timeoutMs?: number): Promise<Task>
   /** Resolves as soon as a process of the node has a command line that matches. */
   running(t: Test, node: string, pattern: string): Promise<void>
 }
@@ -109,13 +113,15 @@ export async function startCluster(t: Test, labName: string, nodes: readonly str
     },
     shell: (node, script) => runInNode(lab, node, ['bash', '-c', script]),
     submit: async (kind, plan) => (await callApi<Task>(server, 'POST', '/v1/tasks', { kind, plan })).id,
+    operate: async (deployment, request) => (await callApi<Task>(server, 'POST', `/v1/deployments/default/${deployment}/operations`, request)).id,
+    log: async (id) => (await fetch(`${server.apiUrl}/v1/tasks/${id}/log?format=text`, { headers: { authorization: `Bearer ${server.adminToken}` } })).text(),
     task,
     actions: async (id) => (await callApi<{ readonly items: readonly Action[] }>(server, 'GET', `/v1/tasks/${id}/actions?limit=1000`)).items,
-    ended: async (test, id) => {
+    ended: async (test, id, timeoutMs = patienceMs) => {
       const ended = await eventually(test, `task ${id} ends`, async () => {
         const seen = await task(id)
         return seen.state === 'ended' ? seen : undefined
-      }, { timeoutMs: patienceMs, intervalMs: 200 })
+      }, { timeoutMs, intervalMs: 200 })
       if (ended.outcome !== 'succeeded') test.comment(`task ${id} ${ended.outcome}: ${ended.reason}`)
       return ended
     },

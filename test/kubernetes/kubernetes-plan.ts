@@ -68,10 +68,11 @@ export function buildKubernetesPlan(kube: KubePackages, url: string, { version, 
     skipPhases: ['addon/coredns'], ignorePreflight: ['ImagePull'],
     // A container cannot set nf_conntrack_max, and measures the file system of its host.
     kubeProxy: { conntrack: { maxPerCore: 0, min: 0 } }, kubelet: { imageGCHighThresholdPercent: 100, evictionHard: { 'memory.available': '100Mi' } },
+    drain: { deadlineS: 60 },
     ...(controlPlane && { endpoint: controlPlane.endpoint }),
   })
   if (controlPlane) plan.nodes.find(({ name }) => name === 'control')!.count = controlPlane.count
-  change('workers', { images: { archives: archives(['node']) } })
+  change('workers', { images: { archives: archives(['node']) }, drain: { deadlineS: 60 } })
   change('web', { manifests: manifests(referenceOf('busybox')), waitFor: [{ resource: 'deployment/web' }] })
   return plan
 }

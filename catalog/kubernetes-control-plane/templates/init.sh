@@ -13,6 +13,12 @@ elif [ -e /etc/kubernetes/admin.conf ] || [ -e /var/lib/etcd/member ]; then
   echo 'the node is one of a cluster that Lichen has not made: take it out with kubeadm reset' >&2
   exit 1
 fi
+# Whoever gives a name and a password is nobody to it, and may ask for the version.
+endpoint=$(sed --quiet 's/^controlPlaneEndpoint: //p' "$configuration")
+if kubectl --kubeconfig=/dev/null --username=nobody --password=nobody --server="https://$endpoint" --insecure-skip-tls-verify --request-timeout=5s get --raw=/version >/dev/null 2>&1 </dev/null; then
+  echo "a cluster answers at $endpoint already: this node would make another one; take $endpoint from it, or let the nodes that have it come first in the plan" >&2
+  exit 1
+fi
 touch "$kept/begun"
 sync "$kept"
 options=()

@@ -1,4 +1,7 @@
-/** Reads blueprint directories: `<name>/blueprint.yaml` or `<name>/<version>/blueprint.yaml`, each with `templates/**` beside it. */
+/**
+ * Reads blueprint directories: `<name>/blueprint.yaml` or `<name>/<version>/blueprint.yaml`, each with `templates/**` beside it. What stands in the catalog's directory `shared` is a template of
+ * each blueprint that names it, under that path (`shared/…`): its digest covers it, and a change of it changes those blueprints alone.
+ */
 import { readdir, readFile } from 'node:fs/promises'
 import { join, relative, sep } from 'node:path'
 import { buildCatalog, checkBlueprint, LichenError, parseBlueprint, type Blueprint, type Catalog, type Problem } from '@lichen/core'
@@ -9,6 +12,9 @@ export interface FileProblem extends Problem {
   readonly file: string
   readonly line?: number
 }
+
+/** Templates of several blueprints. */
+const sharedDirectory = 'shared'
 
 interface BlueprintFile {
   /** `<name>/blueprint.yaml` or `<name>/<version>/blueprint.yaml`. */
@@ -26,10 +32,16 @@ export async function inspectCatalog(directory: string): Promise<{ readonly cata
       problems.push({ ...problem, file, ...(line === undefined ? {} : { line }) })
     }
   }
+  const shared = await readShared(directory)
+  const unnamed = new Set(Object.keys(shared))
   for (const folder of await listBlueprints(directory)) {
     const text = await readFile(join(folder, 'blueprint.yaml'), 'utf8')
     const entry = { file: relative(directory, join(folder, 'blueprint.yaml')), text }
-    const parsed = parseBlueprint(text, await readTemplates(join(folder, 'templates')))
+    const named = Object.keys(shared).filter((name) => text.includes(name))
+    for (const name of named) unnamed.delete(name)
+    const own = await readTemplates(join(folder, 'templates'))
+    report(entry, checkOwn(own))
+    const parsed = parseBlueprint(text, { ...own, ...Object.fromEntries(named.map((name) => [name, shared[name]!])) })
     if (!parsed.ok) report(entry, parsed.problems)
     else {
       const twin = read.find(({ blueprint: { document } }) => document.name === parsed.value.document.name && document.version === parsed.value.document.version)
@@ -37,6 +49,7 @@ export async function inspectCatalog(directory: string): Promise<{ readonly cata
       read.push({ ...entry, blueprint: parsed.value })
     }
   }
+  for (const file of unnamed) problems.push({ code: 'BLUEPRINT_TEMPLATE', path: '', message: 'no blueprint names it', file })
   const catalog = buildCatalog(read.map((entry) => entry.blueprint))
   for (const entry of read) report(entry, checkBlueprint(entry.blueprint, catalog))
   return { catalog, problems }
@@ -50,6 +63,17 @@ function checkPlace(file: string, { document }: Blueprint, twin: string | undefi
   if (folders.length > 1 && folders[1] !== document.version) problems.push({ code: 'BLUEPRINT_SHAPE', path: 'version', message: `"${document.version}" is not the version that its directory is named after` })
   if (twin !== undefined) problems.push({ code: 'BLUEPRINT_SHAPE', path: 'version', message: `${document.name} ${document.version} stands in ${twin} too` })
   return problems
+}
+
+/** Templates of its own may not stand where shared ones do: the same name would mean either. */
+function checkOwn(templates: Readonly<Record<string, string>>): Problem[] {
+  const names = Object.keys(templates).filter((name) => name.startsWith(`${sharedDirectory}/`))
+  return names.map((name) => ({ code: 'BLUEPRINT_TEMPLATE', path: '', message: `templates/${name} cannot be named: ${sharedDirectory}/ is what blueprints share` }))
+}
+
+async function readShared(directory: string): Promise<Readonly<Record<string, string>>> {
+  const files = await readTemplates(join(directory, sharedDirectory))
+  return Object.fromEntries(Object.entries(files).map(([name, text]) => [`${sharedDirectory}/${name}`, text]))
 }
 
 /**
@@ -68,7 +92,7 @@ export async function readCatalog(directory: string): Promise<Catalog> {
 
 async function listBlueprints(directory: string): Promise<string[]> {
   const folders: string[] = []
-  for (const name of (await readdir(directory, { withFileTypes: true })).filter((entry) => entry.isDirectory()).map((entry) => entry.name).sort()) {
+  for (const name of (await readdir(directory, { withFileTypes: true })).filter((entry) => entry.isDirectory() && entry.name !== sharedDirectory).map((entry) => entry.name).sort()) {
     const entries = await readdir(join(directory, name), { withFileTypes: true })
     if (entries.some((entry) => entry.name === 'blueprint.yaml')) folders.push(join(directory, name))
     for (const entry of entries.filter((entry) => entry.isDirectory() && entry.name !== 'templates').sort((a, b) => (a.name < b.name ? -1 : 1))) {

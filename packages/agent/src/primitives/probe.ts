@@ -41,7 +41,7 @@ function describe(spec: Spec): string {
 async function ask(spec: Spec, context: CommandContext): Promise<string | undefined> {
   if (spec.tcp) return await askTcp(spec.tcp.host, spec.tcp.port)
   if (spec.http) return await askHttp(spec.http, context.deadline.clock)
-  const execution = await context.run({ argv: spec.command!, output: 'quiet' })
+  const execution = await context.run({ argv: spec.command!, output: spec.prints ? 'log' : 'quiet' })
   if (execution.exitCode === 0) return undefined
   const how = execution.startError ?? (execution.exitCode === undefined ? `ended by ${execution.signal}` : `exit code ${execution.exitCode}`)
   return execution.tail === '' ? how : `${how}: ${execution.tail}`

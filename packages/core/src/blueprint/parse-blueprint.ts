@@ -133,7 +133,7 @@ class BlueprintCompiler {
     const { template: _omitted, ...rest } = spec
     const text = typeof template === 'string' && Object.hasOwn(this.templates, template) ? this.templates[template] : undefined
     if (text === undefined) {
-      this.#report('BLUEPRINT_TEMPLATE', `${path}.template`, `no file "${String(template)}" in templates/`)
+      this.#report('BLUEPRINT_TEMPLATE', `${path}.template`, `no file "${String(template)}" ${String(template).startsWith('shared/') ? 'in the catalog' : 'in templates/'}`)
       return () => rest
     }
     const fields = this.#value(rest, path)

@@ -7,7 +7,7 @@ import type { Roles } from '../graph/roles.js'
 import type { NodeId } from '../ids.js'
 import type { Placement } from './choose-nodes.js'
 import type { Plan } from './plan-schema.js'
-import type { ResolvedComponent } from './resolve-components.js'
+import type { Binding, ResolvedComponent } from './resolve-components.js'
 
 /** Where components are, as rules see it. */
 export interface RuleFleet {
@@ -26,15 +26,24 @@ export const asksForBefore = (plan: Plan, catalog: Catalog): boolean =>
     return range !== undefined && catalog.find(name, range)?.document.rules?.some((rule) => speaksOfBefore.test(rule.expression)) === true
   })
 
-/** What the rules of the components' blueprints object to. Rules that speak of nodes are left out when the nodes are not known. */
+/** What the rules of the components' blueprints object to. Rules that speak of nodes are left out when the nodes are not known; of what a component uses they see what is settled with the plan. */
 export function checkRules(plan: Plan, components: readonly ResolvedComponent[], fleet: RuleFleet | undefined): Problem[] {
   const copies = new WeakMap<object, unknown>()
   const deployment = { name: plan.metadata.name, project: plan.metadata.project ?? 'default' }
+  const byName = new Map(components.map((entry) => [entry.component.name, entry]))
+  const nodesOf = (entry: ResolvedComponent) => (fleet?.placement[entry.component.on] ?? []).map((id) => fleet!.describe(id))
+  const usesOf = (entry: ResolvedComponent) =>
+    Object.fromEntries(entry.bindings.map((binding) => {
+      const provider = byName.get(binding.provider)
+      if (provider === undefined) return [binding.relation, {}]
+      const nodes = nodesOf(provider)
+      return [binding.relation, findSettled(binding, new EvaluationContext({ params: provider.parameters, ...(fleet && { nodes, node: nodes[0] ?? null }), component: { name: binding.provider }, deployment }, copies))]
+    }))
   return [...components].sort((a, b) => a.index - b.index).flatMap((entry) => {
     const { document, compiled } = entry.blueprint
-    const chosen = (fleet?.placement[entry.component.on] ?? []).map((id) => fleet!.describe(id))
+    const chosen = nodesOf(entry)
     const roles = fleet?.rolesOf(entry.component.name) ?? { before: [], staying: [], leaving: [] }
-    const context = new EvaluationContext({ params: entry.parameters, nodes: chosen, ...roles, node: chosen[0] ?? null, component: { name: entry.component.name }, deployment, uses: Object.fromEntries(entry.bindings.map((binding) => [binding.relation, true])) }, copies)
+    const context = new EvaluationContext({ params: entry.parameters, nodes: chosen, ...roles, node: chosen[0] ?? null, component: { name: entry.component.name }, deployment, uses: compiled.rules.length === 0 ? {} : usesOf(entry) }, copies)
     return compiled.rules.flatMap((rule, index): Problem[] => {
       if (fleet === undefined && speaksOfNodes.test(document.rules![index]!.expression)) return []
       const path = `components[${entry.index}]${rule.path === '' ? '' : `.with.${rule.path}`}`
@@ -46,4 +55,17 @@ export function checkRules(plan: Plan, components: readonly ResolvedComponent[],
       }
     })
   })
+}
+
+/** The outputs of a provider that its parameters and nodes tell; the others are not there. */
+function findSettled(binding: Binding, context: EvaluationContext): Record<string, unknown> {
+  const settled: Record<string, unknown> = {}
+  for (const output of binding.compiled.outputs) {
+    try {
+      settled[output.name] = output.value(context)
+    } catch (error) {
+      if (!(error instanceof ValueError)) throw error
+    }
+  }
+  return settled
 }

@@ -1,9 +1,9 @@
 #!/bin/bash
 # What keeps this node from being one of a cluster: all of it, and how to mend it. Arguments: where Lichen keeps what it knows of the node, whether swap may be on (swap, no-swap),
-# the room that is needed under /var/lib (MiB), and the TCP ports that must be free until the node is in a cluster.
+# the room that is needed under /var/lib (MiB), where packages come from (or nothing), and the TCP ports that must be free until the node is in a cluster.
 set -u
-kept=$1 swap=$2 room=$3
-shift 3
+kept=$1 swap=$2 room=$3 source=$4
+shift 4
 problems=()
 problem() { problems+=("$1"); }
 
@@ -25,6 +25,13 @@ grep --quiet --word-regexp overlay /proc/filesystems || modprobe --dry-run --qui
 [ -e /proc/sys/net/bridge/bridge-nf-call-iptables ] || modprobe --dry-run --quiet br_netfilter 2>/dev/null || problem 'the kernel cannot filter bridged packets (module br_netfilter)'
 
 [ "$(date +%s)" -ge 1704067200 ] || problem "the clock of the node says $(date --utc +%FT%TZ): certificates would not be valid yet; let it be set (systemd-timesyncd, chrony)"
+# What the server of the packages says it is now. It may stand in a cache for long, so it tells a clock that is behind, and not one that is ahead: that the API tells nodes that join.
+if [[ $source == http* ]]; then
+  answer=$(/usr/lib/apt/apt-helper --option Debug::Acquire::http=true --option Debug::Acquire::https=true --option Acquire::Retries=0 download-file "$source" /dev/null 2>&1 | sed --quiet 's/^[Dd]ate: //p' | head --lines=1 | tr --delete '\r')
+  if [ -n "$answer" ] && [ $(($(date --date="$answer" +%s) - $(date +%s))) -gt 300 ]; then
+    problem "the clock of the node is behind: it says $(date --utc +%FT%TZ), and the server of the packages $(date --utc --date="$answer" +%FT%TZ); let it be set (systemd-timesyncd, chrony)"
+  fi
+fi
 if [ "$(timedatectl show --property=NTP --value 2>/dev/null)" = yes ] && [ "$(timedatectl show --property=NTPSynchronized --value 2>/dev/null)" = no ]; then
   echo 'the clock of the node is not synchronised yet (timedatectl)'
 fi
