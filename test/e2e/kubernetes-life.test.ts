@@ -101,12 +101,12 @@ t.test('the life of a Kubernetes cluster', { skip: skipReason() }, async (t) => 
 
   await step(t, 'the control plane shrinks, but not below what its etcd needs', async (t) => {
     // Its etcd stops; a node that is away altogether would be waited for.
-    await cluster.shell('b', 'mv /etc/kubernetes/manifests/etcd.yaml /root/')
-    await eventually(t, 'etcd misses b', async () => (await cluster.lab.exec('c', ['/var/lib/lichen/kubernetes/etcd', 'may-leave'])).exitCode !== 0, { timeoutMs: patienceMs, intervalMs: 1_000 })
+    await cluster.shell('c', 'mv /etc/kubernetes/manifests/etcd.yaml /root/')
+    await eventually(t, 'etcd misses c', async () => (await cluster.lab.exec('b', ['/var/lib/lichen/kubernetes/etcd', 'may-leave'])).exitCode !== 0, { timeoutMs: patienceMs, intervalMs: 1_000 })
     const { failures } = await submit(t, 'apply', planOf({ version: second, count: 1 }), 'failed')
-    t.match(failures, /c cannot leave etcd: members are 2 of 3 healthy \(not b\); of the 2 that would be left 1 would be healthy, and 2 must be/)
-    await cluster.shell('b', 'mv /root/etcd.yaml /etc/kubernetes/manifests/')
-    await eventually(t, 'b is back', async () => (await readNodes()).includes(`b v${second} True`) && (await cluster.lab.exec('a', ['/var/lib/lichen/kubernetes/etcd', 'may-leave'])).exitCode === 0, { timeoutMs: patienceMs, intervalMs: 1_000 })
+    t.match(failures, /b cannot leave etcd: members are 2 of 3 healthy \(not c\); of the 2 that would be left 1 would be healthy, and 2 must be/)
+    await cluster.shell('c', 'mv /root/etcd.yaml /etc/kubernetes/manifests/')
+    await eventually(t, 'c is back', async () => (await readNodes()).includes(`c v${second} True`) && (await cluster.lab.exec('b', ['/var/lib/lichen/kubernetes/etcd', 'may-leave'])).exitCode === 0, { timeoutMs: patienceMs, intervalMs: 1_000 })
     await submit(t, 'apply', planOf({ version: second, count: 1 }), 'succeeded')
     t.same(await readNodes(), all(second, ['a', stayer]))
     t.equal((await kubectl('--namespace kube-system get pods --selector component=etcd --output name')).trim(), 'pod/etcd-a')

@@ -2,15 +2,17 @@
 # The members of the cluster's own etcd, as it says of them itself. kubectl speaks to it: it is the one program on every node of the control plane that takes client certificates. Arguments:
 #   health      exit code 0 when most members are healthy; says who is not
 #   may-stop    exit code 0 when the others are enough while this one is away for a while (a control plane of one node is away with it)
-#   may-leave   exit code 0 when those that would be left are enough, and one that has lost too many of them already could still agree to it
-#   is-left URL...   exit code 0 when this node is no member (any more); URLs of others, which know it when this one does not answer
+#   may-leave URL...   exit code 0 when those that would be left are enough, and one that has lost too many of them already could still agree to it
+#   is-left URL...     exit code 0 when this node is no member (any more)
+# URLs are those of others, which know it when this one does not answer.
 # Without a member on this node (an etcd outside of the cluster) all of it is so.
 set -uo pipefail
 verb=$1
 shift
 certificates=/etc/kubernetes/pki/etcd
 node=$(hostname | tr '[:upper:]' '[:lower:]')
-[ -e /etc/kubernetes/manifests/etcd.yaml ] || exit 0
+# What the API server of this node asks says it; that the member does not run, does not make it none.
+grep --quiet -- '--etcd-servers=https://127.0.0.1:2379' /etc/kubernetes/manifests/kube-apiserver.yaml 2>/dev/null || exit 0
 ask() {
   local url=$1
   shift
