@@ -12,7 +12,7 @@ t.test('lichen agent --local joins the server by itself; examples/hello.yaml the
   const server = await startServer({ dataDirectory: join(directory, '.lichen'), catalogDirectory: join(root, 'catalog'), host: '127.0.0.1', port: 0, gatewayHost: '127.0.0.1', gatewayPort: 0, version: '0.0.0-test', log })
   t.teardown(() => server.stop())
   const agent = startLichen(t, directory, ['agent', '--local', 'node', '--name', 'here', '--label', 'zone=a'])
-  await eventually(t, 'the node is ready', async () => /here +ready.*zone=a/.test((await runLichen(t, directory, 'nodes')).stdout), { timeoutMs: 90_000 })
+  await eventually(t, 'the node is ready', async () => /here +ready.*zone=a/.test((await runLichen(t, directory, 'nodes')).stdout), { timeoutMs: 30_000 })
   t.equal(statSync(join(directory, 'node/agent.yaml')).mode & 0o777, 0o600, 'its configuration holds a token')
 
   const applied = await runLichen(t, directory, 'apply', join(root, 'examples/hello.yaml'))

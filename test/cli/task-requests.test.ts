@@ -11,6 +11,12 @@ t.test('people are asked, and answer, on the command line', { timeout: 240_000 }
   const system = await startSystem(t)
   const isThere = (file: string) => existsSync(join(system.workspace, file))
 
+  await t.test('engines are listed, and a node says at which its stream ends', async (t) => {
+    t.match(await system.lichen('engines'), { code: 0, stdout: /^NAME +STATE +GATEWAY +NODES +STARTED\n\S+ +alive +\S+:\d+ +1 +\d+ s ago\n$/ })
+    const [engine] = JSON.parse((await system.lichen('engines', '--json')).stdout) as { name: string }[]
+    t.match((await system.lichen('nodes', 'show', 'node-1')).stdout, `connected to engine ${engine?.name}`)
+  })
+
   await t.test('pause, resume: a follower is told, with what to type; asked for at the wrong time they are refused with a code', async (t) => {
     const plan = system.plan({ one: { blueprint: 'script', with: { script: 'until test -e go-one; do sleep 0.05; done' } }, two: { blueprint: 'text-file', with: { text: 'x' }, after: ['one'] } }, 'pausing')
     const following = startLichen(t, system.directory, ['apply', plan])
@@ -98,12 +104,6 @@ t.test('people are asked, and answer, on the command line', { timeout: 240_000 }
     t.match(stdout, /Z 2 unchanged: nothing about them is other than when they last succeeded\n/)
     t.match(stdout, /0 changed, \d+ unchanged \(2 without a run\), 0 failed.* Nothing had to change\./)
     t.match((await system.lichen('tasks', 'show', 'latest')).stdout, /2 actions of \d unchanged since they last succeeded, and not run/)
-  })
-
-  await t.test('engines are listed, and a node says at which its stream ends', async (t) => {
-    t.match(await system.lichen('engines'), { code: 0, stdout: /^NAME +STATE +GATEWAY +NODES +STARTED\n\S+ +alive +\S+:\d+ +1 +\d+ (s|min) ago\n$/ })
-    const [engine] = JSON.parse((await system.lichen('engines', '--json')).stdout) as { name: string }[]
-    t.match((await system.lichen('nodes', 'show', 'node-1')).stdout, `connected to engine ${engine?.name}`)
   })
 
   await t.test('each command has its help with an example', async (t) => {

@@ -123,7 +123,7 @@ function testNames(t: Test, rabbit: RabbitNode): void {
     child.kill('SIGKILL')
     await once(child, 'exit')
     const other = await openFor(t, rabbit.url, { prefix })
-    await eventually(t, 'the name is taken again', () => other.openMailbox('engine-1', () => undefined).then((opened) => opened.close(), (error: { code: string }) => error.code === 'BROKER_MAILBOX_TAKEN'), { timeoutMs: 60_000 })
+    await eventually(t, 'the name is taken again', () => other.openMailbox('engine-1', () => undefined).then((opened) => opened.close(), (error: { code: string }) => error.code === 'BROKER_MAILBOX_TAKEN'), { timeoutMs: 15_000 })
   })
 }
 
