@@ -1,3 +1,4 @@
+import { connect as connectPlainly } from 'node:net'
 import { connect } from 'node:tls'
 import { nodeId, parseJoinToken } from '@lichen/core'
 import t from 'tap'
@@ -160,4 +161,18 @@ t.test('the server shows its chain with the authority in it, so that a joining n
     })
   })
   t.equal(chain[1]?.replaceAll(':', '').toLowerCase(), system.authority.caDigest)
+})
+
+t.test('a gateway that stops ends the connections that have not shaken hands yet', async (t) => {
+  const system = await startSystem(t)
+  const [host, port] = system.gateway().split(':')
+  const socket = connectPlainly({ host, port: Number(port) }).on('error', () => undefined).resume()
+  t.teardown(() => void socket.destroy())
+  // The half of a ClientHello: the gateway waits for the rest.
+  socket.write(Buffer.from([22, 3, 1, 2, 0, 1, 0]))
+  await eventually(t, 'it is let through', () => socket.bytesWritten > 0 && !socket.connecting)
+  await new Promise((resolve) => setTimeout(resolve, 200))
+  t.notOk(socket.closed)
+  await system.stopEngine()
+  await eventually(t, 'it is closed', () => socket.closed)
 })

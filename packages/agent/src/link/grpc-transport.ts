@@ -3,23 +3,24 @@ import type { ServiceError } from '@grpc/grpc-js'
 import type { Clock } from '@lichen/core'
 import type { EngineMessage } from '@lichen/protocol'
 import type { KeyAndRequest } from '../identity/certificate-request.js'
-import { closeClient, openClient, renew } from '../identity/join.js'
+import { type GatewayClient, openGatewayClient } from '../identity/gateway-client.js'
+import { renew } from '../identity/join.js'
 import type { AgentStream, StreamEvents, Transport } from './transport.js'
 
 /** The transport that agents use. `makeKeyAndRequest`: how the key of a renewed certificate is made. */
 export const openGrpcTransport = (clock: Clock, makeKeyAndRequest: (name: string) => Promise<KeyAndRequest>): Transport => ({
-  openStream: (gateway, identity, events) => openStream(openClient(gateway, identity), events),
+  openStream: (gateway, identity, events) => openStream(openGatewayClient(gateway, identity), events),
   renew: (gateway, identity) => renew(gateway, identity, makeKeyAndRequest, clock),
 })
 
-function openStream(client: ReturnType<typeof openClient>, events: StreamEvents): AgentStream {
-  const stream = client.connect()
+function openStream(client: GatewayClient, events: StreamEvents): AgentStream {
+  const stream = client.calls.connect()
   let isOver = false
   const finish = (): void => {
     isOver = true
     // Cancelling makes the stream say `error`; it is not listened to any more.
     stream.cancel()
-    closeClient(client)
+    client.close()
   }
   const end = (error?: ServiceError): void => {
     if (isOver) return

@@ -27,7 +27,7 @@ export interface Doorway {
   readonly port: number
   /** The connection from there (`address:port`) has made its first call: another may come through. */
   arrived(peer: string): void
-  /** Closes what waits, and listens no more. */
+  /** Listens no more, and destroys every connection: those that were let through and shake hands have nobody else who would. */
   stop(): void
 }
 
@@ -109,7 +109,7 @@ export function openDoorway({ host, port, clock, letThrough, silenceMs }: Doorwa
         stop() {
           looking.cancel()
           server.close()
-          for (const { socket } of waiting.splice(0)) socket.destroy()
+          for (const socket of [...waiting.splice(0).map((entry) => entry.socket), ...inside.keys()]) socket.destroy()
           for (const place of places.values()) place.cancel()
           places.clear()
         },

@@ -59,9 +59,9 @@ export async function startGateway(parts: GatewayParts): Promise<Gateway> {
     port: doorway.port,
     async stop() {
       identity.stop()
-      doorway.stop()
       injector.destroy()
       server.forceShutdown()
+      doorway.stop()
     },
   }
 }
