@@ -6,11 +6,9 @@ import { callApi } from '@lichen/demo'
 import t, { type Test } from 'tap'
 import { eventually } from '../eventually.js'
 import { buildKubernetesPlan, type KubernetesPlan, type PlanChanges } from '../kubernetes/kubernetes-plan.js'
-import { openLoadBalancer } from '../kubernetes/load-balancer.js'
-import { buildKubePackages } from '../kubernetes/packages/build.js'
-import { serveDirectory } from '../kubernetes/serve-directory.js'
-import { cacheDirectory, skipReason } from '../lab/lab-fixture.js'
-import { type Cluster, patienceMs, startCluster, step } from './cluster-fixture.js'
+import { skipReason } from '../lab/lab-fixture.js'
+import { type Cluster, patienceMs, step } from './cluster-fixture.js'
+import { startControlPlaneNodes } from './control-plane-fixture.js'
 
 t.setTimeout(1_800_000)
 
@@ -18,17 +16,9 @@ t.setTimeout(1_800_000)
 const upgradeMs = 900_000
 
 t.test('the life of a Kubernetes cluster', { skip: skipReason() }, async (t) => {
-  const kube = await buildKubePackages({ cacheDirectory, log: (line) => t.comment(line) })
+  const { cluster, kube, filesUrl, endpoint, addresses } = await startControlPlaneNodes(t, 'e2e-kubernetes-life', ['a', 'b', 'c'], ['w1', 'w2'])
   const [first, second] = kube.versions as [string, string]
-  const cluster = await startCluster(t, 'e2e-kubernetes-life', ['a', 'b', 'c', 'w1', 'w2'], { privileged: true, labelsOf: (node) => ({ cluster: 'demo', role: node.startsWith('w') ? 'worker' : 'control-plane' }) })
-  const host = cluster.server().gatewayAddress.replace(/:\d+$/, '')
-  const files = await serveDirectory(host, kube.directory)
-  t.teardown(() => files.close())
-  const addresses = new Map<string, string>()
-  for (const node of ['a', 'b', 'c']) addresses.set(node, (await cluster.shell(node, "ip -4 -brief address show host0 | awk '{ sub(/\\/.*/, \"\", $3); print $3 }'")).trim())
-  const balancer = await openLoadBalancer(host, () => [...addresses.values()].map((address) => `${address}:6443`))
-  t.teardown(() => balancer.close())
-  const planOf = ({ count = 3, ...changes }: Omit<PlanChanges, 'controlPlane'> & { readonly count?: number }) => soften(buildKubernetesPlan(kube, files.url, { ...changes, controlPlane: { count, endpoint: `${host}:${balancer.port}` } }))
+  const planOf = ({ count = 3, ...changes }: Omit<PlanChanges, 'controlPlane'> & { readonly count?: number }) => soften(buildKubernetesPlan(kube, filesUrl, { ...changes, controlPlane: { count, endpoint } }))
   const kubectl = (words: string): Promise<string> => cluster.shell('a', `kubectl --kubeconfig /etc/kubernetes/admin.conf ${words}`)
   const readNodes = async (): Promise<string[]> => (await kubectl(`get nodes --output 'jsonpath={range .items[*]}{.metadata.name} {.status.nodeInfo.kubeletVersion} {.status.conditions[?(@.type=="Ready")].status}{.spec.unschedulable}{"\\n"}{end}'`)).trim().split('\n').sort()
   const all = (version: string, names: readonly string[]): string[] => names.map((name) => `${name} v${version} True`)

@@ -2,25 +2,15 @@
 import t from 'tap'
 import { eventually } from '../eventually.js'
 import { buildKubernetesPlan } from '../kubernetes/kubernetes-plan.js'
-import { openLoadBalancer } from '../kubernetes/load-balancer.js'
-import { buildKubePackages } from '../kubernetes/packages/build.js'
-import { serveDirectory } from '../kubernetes/serve-directory.js'
-import { cacheDirectory, skipReason } from '../lab/lab-fixture.js'
-import { patienceMs, startCluster, step } from './cluster-fixture.js'
+import { skipReason } from '../lab/lab-fixture.js'
+import { patienceMs, step } from './cluster-fixture.js'
+import { startControlPlaneNodes } from './control-plane-fixture.js'
 
 t.setTimeout(1_500_000)
 
 t.test('a control plane of three nodes', { skip: skipReason() }, async (t) => {
-  const kube = await buildKubePackages({ cacheDirectory, log: (line) => t.comment(line) })
-  const cluster = await startCluster(t, 'e2e-kubernetes-three', ['a', 'b', 'c', 'w'], { privileged: true, labelsOf: (node) => ({ cluster: 'demo', role: node === 'w' ? 'worker' : 'control-plane' }) })
-  const host = cluster.server().gatewayAddress.replace(/:\d+$/, '')
-  const files = await serveDirectory(host, kube.directory)
-  t.teardown(() => files.close())
-  const addresses = new Map<string, string>()
-  for (const node of ['a', 'b', 'c']) addresses.set(node, (await cluster.shell(node, "ip -4 -brief address show host0 | awk '{ sub(/\\/.*/, \"\", $3); print $3 }'")).trim())
-  const balancer = await openLoadBalancer(host, () => [...addresses.values()].map((address) => `${address}:6443`))
-  t.teardown(() => balancer.close())
-  const plan = buildKubernetesPlan(kube, files.url, { version: kube.versions[0]!, controlPlane: { count: 3, endpoint: `${host}:${balancer.port}` } })
+  const { cluster, kube, filesUrl, endpoint } = await startControlPlaneNodes(t, 'e2e-kubernetes-three', ['a', 'b', 'c'], ['w'])
+  const plan = buildKubernetesPlan(kube, filesUrl, { version: kube.versions[0]!, controlPlane: { count: 3, endpoint } })
   // The one worker is to have both.
   plan.components.find(({ name }) => name === 'web')!.with = { manifests: ['apiVersion: v1\nkind: Namespace\nmetadata: {name: web}\n'] }
   const kubectl = (node: string, words: string): Promise<string> => cluster.shell(node, `kubectl --kubeconfig /etc/kubernetes/admin.conf ${words}`)
