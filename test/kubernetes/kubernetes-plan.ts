@@ -24,6 +24,8 @@ export interface PlanChanges {
   readonly version: string
   /** Nodes of the control plane, and what leads to them. One without. */
   readonly controlPlane?: { readonly count: number; readonly endpoint: string }
+  /** How long a worker may take to be drained. Default: the blueprint's; a kubelet may take a minute until it has given up a pod that has ended. */
+  readonly drainS?: number
 }
 
 /** What Deployments of these tests ask for: one pod on each worker. */
@@ -54,7 +56,7 @@ spec: {selector: {app: web}, ports: [{port: 80, targetPort: 8080}]}
 ]
 
 /** The plan; packages and images come from `url`, where `kube.directory` is served. */
-export function buildKubernetesPlan(kube: KubePackages, url: string, { version, controlPlane }: PlanChanges): KubernetesPlan {
+export function buildKubernetesPlan(kube: KubePackages, url: string, { version, controlPlane, drainS }: PlanChanges): KubernetesPlan {
   const plan = parse(readFileSync(example, 'utf8')) as KubernetesPlan
   const change = (name: string, parameters: Record<string, unknown>): void => void (plan.components.find((component) => component.name === name)!.with = parameters)
   const archives = (roles: readonly ImageRole[]) => kube.images.filter((image) => roles.includes(image.role) && image.versions.includes(version)).map(({ file, reference }) => ({ url: `${url}/images/${file}`, image: reference }))
@@ -68,11 +70,10 @@ export function buildKubernetesPlan(kube: KubePackages, url: string, { version, 
     skipPhases: ['addon/coredns'], ignorePreflight: ['ImagePull'],
     // A container cannot set nf_conntrack_max, and measures the file system of its host.
     kubeProxy: { conntrack: { maxPerCore: 0, min: 0 } }, kubelet: { imageGCHighThresholdPercent: 100, evictionHard: { 'memory.available': '100Mi' } },
-    drain: { deadlineS: 60 },
     ...(controlPlane && { endpoint: controlPlane.endpoint }),
   })
   if (controlPlane) plan.nodes.find(({ name }) => name === 'control')!.count = controlPlane.count
-  change('workers', { images: { archives: archives(['node']) }, drain: { deadlineS: 60 } })
+  change('workers', { images: { archives: archives(['node']) }, ...(drainS === undefined ? {} : { drain: { deadlineS: drainS } }) })
   change('web', { manifests: manifests(referenceOf('busybox')), waitFor: [{ resource: 'deployment/web' }] })
   return plan
 }
