@@ -145,12 +145,23 @@ async function runScript(nodes: Nodes, graph: Graph, wasThere: ReadonlySet<strin
   const beganAt = Date.now()
   const begun = performance.now()
   const printed = openSync(output, 'w')
+  const child = spawn('bash', [script, work, times], { stdio: ['ignore', printed, printed], timeout: limitMs, detached: true })
+  // Its jobs wait for each other in pipes: what is left of them when it has not come to its end goes with it, and with this process.
+  const endJobs = (): void => {
+    try {
+      process.kill(-child.pid!, 'SIGKILL')
+    } catch {
+      // None is left.
+    }
+  }
+  process.once('exit', endJobs)
   const exitCode = await new Promise<number>((resolve, reject) => {
-    const child = spawn('bash', [script, work, times], { stdio: ['ignore', printed, printed], timeout: limitMs })
     child.once('error', reject)
     child.once('exit', (code) => resolve(code ?? 128))
   })
   const wallS = (performance.now() - begun) / 1000
+  endJobs()
+  process.off('exit', endJobs)
   closeSync(printed)
   if (exitCode !== 0) {
     log(`the script has printed last:\n${readFileSync(output, 'utf8').slice(-2000)}`)
