@@ -5,12 +5,14 @@ import { measureAgentMemory } from './agent-memory.js'
 import { measureLatency, measureThroughput } from './actions.js'
 import { type FleetSystem, measureComeBack, measureFanOut, measureIdle, measureUnchanged, startFleetSystem } from './fleet-figures.js'
 import { type ConnectionFloor, makeDirectory, measureConnections, measureFlushes, measureGrpcStream, measureSqliteCommits } from './floors.js'
+import { buildOverheadFigures, makeClusters } from './kubernetes-figures.js'
 import { measureLineLatency, measureLogRate } from './log-path.js'
 import { measurePostgres, measurePostgresEndToEnd } from './postgres-figures.js'
 import { median, quantile } from './quantile.js'
 import { measureRabbitConfirms } from './rabbit-floor.js'
 import { measureOwnShare, measureSimulator } from './simulator.js'
 import { measureSubmit } from './submit.js'
+import { skipReason } from '../test/lab/lab-fixture.js'
 import { startSystem, type System } from './system.js'
 import { buildTable, type Figure } from './table.js'
 import { measureTakeOver } from './take-over.js'
@@ -106,6 +108,15 @@ const sections: Readonly<Record<string, (floors: Floors) => Promise<void>>> = {
   },
 }
 
+/** What is measured only when it is named: it needs root, changes the network of this machine, and takes minutes. Nothing in it is compared with a floor. */
+const onDemand: Readonly<Record<string, () => Promise<void>>> = {
+  async kubernetes() {
+    const reason = skipReason()
+    if (reason !== false) return void figures.push({ what: 'Kubernetes by Lichen and by a script', value: Number.NaN, unit: '', note: reason })
+    figures.push(...buildOverheadFigures(await makeClusters({ runs: isQuick ? 1 : 2, budgetMs: 560_000, say })))
+  },
+}
+
 /** Messages a second of an empty gRPC stream on the machine on which 200 task-runs a second were asked for. */
 const referenceStream = 95_500
 
@@ -162,19 +173,23 @@ async function withSystem<T>(agents: Readonly<Record<string, number>>, measure: 
 
 const say = (text: string) => process.stderr.write(`${text}\n`)
 const names = options.only === undefined ? Object.keys(sections) : options.only.split(',')
-const unknown = names.filter((name) => sections[name] === undefined)
+const unknown = names.filter((name) => sections[name] === undefined && onDemand[name] === undefined)
 if (unknown.length > 0) {
-  say(`no such figure: ${unknown.join(', ')}; there are ${Object.keys(sections).join(', ')}`)
+  say(`no such figure: ${unknown.join(', ')}; there are ${[...Object.keys(sections), ...Object.keys(onDemand)].join(', ')}`)
   process.exit(2)
 }
 say(`${cpus().length} cores (${cpus()[0]?.model.trim()}), ${(totalmem() / 2 ** 30).toFixed(0)} GiB, Linux ${release()}, Node.js ${process.version}`)
-say('floors …')
-const floors = await measureFloors()
+let floors: Floors | undefined
 for (const name of names) {
+  const section = sections[name]
+  if (section !== undefined && floors === undefined) {
+    say('floors …')
+    floors = await measureFloors()
+  }
   say(`${name} …`)
   const before = figures.length
   // What was measured before is not lost with a section that cannot be measured here.
-  await sections[name]!(floors).catch((error: unknown) => {
+  await (section === undefined ? onDemand[name]!() : section(floors!)).catch((error: unknown) => {
     process.exitCode = 1
     figures.push({ what: name, value: Number.NaN, unit: '', note: `could not be measured: ${error instanceof Error ? error.message : String(error)}` })
   })

@@ -3,7 +3,7 @@ export interface Figure {
   readonly what: string
   readonly value: number
   readonly unit: string
-  readonly target?: { readonly atLeast: number } | { readonly below: number }
+  readonly target?: { readonly atLeast: number } | { readonly atMost: number } | { readonly below: number }
   /** Floor of the machine for the part that limits this figure, same unit. */
   readonly floor?: { readonly what: string; readonly value: number }
   readonly note?: string
@@ -13,10 +13,9 @@ const format = (value: number): string => (Number.isNaN(value) ? '–' : value >
 
 function targetText(figure: Figure): string {
   if (figure.target === undefined) return ''
-  const isAtLeast = 'atLeast' in figure.target
-  const bound = isAtLeast ? figure.target.atLeast : figure.target.below
-  const isMet = isAtLeast ? figure.value >= bound : figure.value < bound
-  return `${isAtLeast ? '≥' : '<'} ${format(bound)} ${isMet ? 'met' : 'MISSED'}`
+  const { value, target } = figure
+  const [sign, bound, isMet] = 'atLeast' in target ? ['≥', target.atLeast, value >= target.atLeast] : 'atMost' in target ? ['≤', target.atMost, value <= target.atMost] : ['<', target.below, value < target.below]
+  return `${sign} ${format(bound)} ${isMet ? 'met' : 'MISSED'}`
 }
 
 /** The figures as an aligned table, one line each. */

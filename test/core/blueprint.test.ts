@@ -35,6 +35,7 @@ const cases: readonly [string, string, Partial<Record<keyof Problem, unknown>>][
   ['after an action of another phase', `actions: {a: {after: [remove], commands: [${note}]}, ${remove}}`, { code: 'BLUEPRINT_REFERENCE', message: /has phase remove/ }],
   ['actions in a circle', `actions: {a: {after: [b], commands: [${note}]}, b: {after: [a], commands: [${note}]}, ${remove}}`, { code: 'BLUEPRINT_REFERENCE', message: /a → b → a/ }],
   ['a need that is no relation', `actions: {a: {needs: [db], commands: [${note}]}, ${remove}}`, { code: 'BLUEPRINT_REFERENCE', path: 'actions.a.needs' }],
+  ['what is to be prepared of no relation', `actions: {a: {prepared: [db], commands: [${note}]}, ${remove}}`, { code: 'BLUEPRINT_REFERENCE', path: 'actions.a.prepared' }],
   ['a gate that is no check', `actions: {a: {gate: true, commands: [${note}]}, ${remove}}`, { code: 'BLUEPRINT_REFERENCE', path: 'actions.a.gate', message: /only a check/ }],
   ['a leave action on the first node alone', `actions: {a: {commands: [${note}]}, leave: {on: first, commands: [${note}]}, ${remove}}`, { code: 'BLUEPRINT_REFERENCE', path: 'actions.leave.on' }],
   ['one node after the other where nothing leaves', `actions: {a: {serial: true, commands: [${note}]}, ${remove}}`, { code: 'BLUEPRINT_REFERENCE', path: 'actions.a.serial', message: /only an action of the phase leave/ }],

@@ -27,6 +27,26 @@ t.test('apply: packages install side by side, the provider prepares each consume
   })
 })
 
+t.test('apply: what needs only its preparation goes beside the checks of the provider, what comes after it waits for them', async (t) => {
+  const store = (body: string) => makeBlueprint('store', `provides: {sql: {interface: sql, outputs: {}${body.includes('grant') ? ', action: grant' : ''}}}\nactions:\n  configure: {commands: [{name: n, note: {text: n}}]}\n${body}  check: {commands: [{name: n, probe: {tcp: {host: a, port: 1}}}]}\n  remove: {commands: [{name: n, note: {text: n}}]}`)
+  const user = makeBlueprint('user', `
+requires: {store: {interface: sql}}
+actions:
+  join: {prepared: [store], commands: [{name: n, note: {text: n}}]}
+  upgrade: {commands: [{name: n, note: {text: n}}]}
+  remove: {commands: [{name: n, note: {text: n}}]}`)
+  const plan = makePlan((draft) => {
+    draft['components'] = [{ name: 's', blueprint: 'store', on: 'data' }, { name: 'u', blueprint: 'user', on: 'web', uses: { store: 's' } }]
+  })
+  const edgesOf = (body: string, kind: 'apply' | 'destroy' = 'apply') => edges(build({ catalog: makeCatalog([store(body), user]), plan, kind }))
+  t.match(edgesOf('  grant: {on: relation, after: [configure], commands: [{name: n, note: {text: n}}]}\n'), {
+    'u/join@n2': ['s/grant:u.store@n1'],
+    'u/upgrade@n2': ['s/check@n1', 's/grant:u.store@n1', 'u/join@n2'],
+    's/check@n1': ['s/configure@n1'],
+  })
+  t.strictSame(edgesOf('')['u/join@n2'], ['s/check@n1'], 'where nothing prepares the provider, all of it is waited for')
+})
+
 t.test('check: every action in check mode, none waits for another', async (t) => {
   const graph = build({ kind: 'check' })
   t.equal(graph.actions.length, 8)

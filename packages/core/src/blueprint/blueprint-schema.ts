@@ -52,6 +52,8 @@ export const BlueprintActionSchema = Type.Object(
     after: Type.Optional(Type.Array(Identifier)),
     /** Relations whose provider must be complete before it. Default: all. `[]` lets it run beside the provider (e.g. installing packages). */
     needs: Type.Optional(Type.Array(Identifier)),
+    /** Relations of which it waits, in an apply, for what prepares the provider for this component alone (the provision's `action`), and not for the whole provider. A provision without one is waited for as by `needs`. */
+    prepared: Type.Optional(Type.Array(Identifier)),
     timeoutS: Type.Optional(Type.Integer({ minimum: 1, maximum: 604_800, description: 'Limit of one attempt. Default: the sum of its commands.' })),
     limitS: Type.Optional(Type.Integer({ minimum: 1, maximum: 604_800, description: 'Limit of the action from its first attempt on, further attempts and the pauses between them included. Default: none.' })),
     /** A check that holds while only a part of the nodes is done: it is made after each wave, too, and the next wave waits for it. */

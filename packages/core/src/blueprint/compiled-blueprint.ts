@@ -26,6 +26,8 @@ export interface CompiledAction {
   readonly after: readonly string[]
   /** Relations whose providers must be complete before it; null: all. */
   readonly needs: readonly string[] | null
+  /** Relations of which only what prepares the provider for this component must be done before it. */
+  readonly prepared: readonly string[]
   readonly timeoutMs: number | null
   /** Limit over all attempts, from the first on; null: none. */
   readonly limitMs: number | null

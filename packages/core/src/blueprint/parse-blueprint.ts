@@ -92,6 +92,7 @@ class BlueprintCompiler {
       on: action.on ?? 'each',
       after: action.after ?? (before === undefined ? [] : [before]),
       needs: action.needs ?? null,
+      prepared: action.prepared ?? [],
       timeoutMs: action.timeoutS === undefined ? null : action.timeoutS * 1000,
       limitMs: action.limitS === undefined ? null : action.limitS * 1000,
       isGate: action.gate ?? false,

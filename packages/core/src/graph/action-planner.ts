@@ -1,15 +1,15 @@
 /**
  * From components to actions and gates: which there are, what each waits for, and the commands in full.
  *
- * Invariants: (1) `after` names actions and gates of the same graph only; (2) apply: a consumer's actions that need a relation wait for the whole provider and for the
- * provider's action for that relation; (3) destroy: every consumer is gone before what it used; (4) check: no arrows, so that one failed check hides no other;
+ * Invariants: (1) `after` names actions and gates of the same graph only; (2) apply: a consumer's actions that need a relation wait for the provider's action for that
+ * relation, and for the whole provider unless that action is all they need (`prepared`); (3) destroy: every consumer is gone before what it used; (4) check: no arrows, so that one failed check hides no other;
  * (5) gates change what is written down, not what is waited for: a barrier stands for actions that many wait for, and each action that waits for nothing of its
  * component waits for the component's approval by itself, so that no limit of failures lets it through; (6) what leaves the deployment is planned by departure-planner.ts and comes after a gate that waits for all that stays.
  */
 import type { Problem } from '../errors.js'
 import type { OperationPart } from '../plan/operation-request.js'
 import type { ActionId, NodeId } from '../ids.js'
-import type { ResolvedComponent } from '../plan/resolve-components.js'
+import type { Binding, ResolvedComponent } from '../plan/resolve-components.js'
 import type { Action, ActionMode, Gate, TaskKind } from './action-graph.js'
 import { gateIdOf, reservedComponent } from './action-ids.js'
 import type { ComponentContext } from './component-context.js'
@@ -145,10 +145,13 @@ export class ActionPlanner {
   /** Apply: what the providers and the components of `after` must have done first. */
   #findProviders(plot: Plot, instance: Instance): readonly Before[] {
     const { component, bindings } = plot.context.entry
-    const needed = bindings.filter((binding) => instance.action.needs === null || instance.action.needs.includes(binding.relation))
-    const prepared = needed.flatMap((binding) => this.#plots.get(binding.provider)!.byConsumer.get(consumerKey(component.name, binding.relation)) ?? [])
-    const before = [...needed.map((binding) => binding.provider), ...(component.after ?? [])]
-    return [...prepared, ...(this.#input.kind === 'operation' ? this.#passIdle(before) : before).map((name) => this.#plots.get(name)!.completion)]
+    const { needs, prepared } = instance.action
+    const needed = bindings.filter(({ relation }) => needs === null || needs.includes(relation) || prepared.includes(relation))
+    const preparersOf = ({ provider, relation }: Binding): readonly Instance[] => this.#plots.get(provider)!.byConsumer.get(consumerKey(component.name, relation)) ?? []
+    const whole = needed.filter((binding) => !prepared.includes(binding.relation) || preparersOf(binding).length === 0)
+    const preparers = needed.flatMap(preparersOf)
+    const before = [...whole.map((binding) => binding.provider), ...(component.after ?? [])]
+    return [...preparers, ...(this.#input.kind === 'operation' ? this.#passIdle(before) : before).map((name) => this.#plots.get(name)!.completion)]
   }
 
   /** Operation: those of the components that take part, and what the others come after in their place. */

@@ -1,0 +1,107 @@
+/** Fresh nodes with Lichen's agent for one cluster, and a server of their own: the demo's way, on the lab of this machine. Owns all of it; what a run left that was killed is found and removed by the next. */
+import { existsSync, mkdirSync, readdirSync, readFileSync, readlinkSync, rmSync } from 'node:fs'
+import { dirname, join } from 'node:path'
+import { buildAgentPackage, createJoinToken, installAgent, runInNode, startServerProcess, waitForNodes, type ServerProcess } from '@lichen/demo'
+import { buildLabNames, buildNodeNames, openLab, type Lab } from '@lichen/lab'
+import { cacheDirectory } from '../test/lab/lab-fixture.js'
+import { readCpuS } from './children.js'
+import type { NodeEntrance } from './plain-script.js'
+
+const checkout = dirname(import.meta.dirname)
+const labName = 'bench-kubernetes'
+/** Always the same place. */
+export const directory = join(checkout, 'build', labName)
+const labsDirectory = join(directory, 'labs')
+/** A machine with much else to do boots slowly. */
+const patienceMs = 240_000
+
+const open = (): Lab => openLab({ name: labName, directory: labsDirectory, cacheDirectory })
+
+/** Takes everything away that a run has made, or left. */
+export async function removeNodes(): Promise<void> {
+  await open().down()
+  rmSync(directory, { recursive: true, force: true })
+}
+
+export interface Nodes {
+  readonly lab: Lab
+  readonly server: ServerProcess
+  /** Where servers for the nodes listen. */
+  readonly gateway: string
+  /** How a program is run in each. */
+  entrances(): ReadonlyMap<string, NodeEntrance>
+  /** Seconds of processor time so far, of everything in the nodes and of the server while it runs. */
+  cpuS(): number
+  /** Ends agents and server: the nodes are the script's now. */
+  endLichen(): Promise<void>
+}
+
+/** Booted nodes, their agents ready; `cp` has the role of a control plane, all others are workers. */
+export async function startNodes(names: readonly string[]): Promise<Nodes> {
+  await removeNodes()
+  mkdirSync(directory, { recursive: true })
+  const lab = open()
+  const [view, agent] = await Promise.all([lab.up({ nodes: names, isPrivileged: true }), buildAgentPackage(checkout)])
+  const server = await startServerProcess({ dataDirectory: join(directory, 'server'), catalogDirectory: join(checkout, 'catalog'), gatewayHost: view.gateway, gatewayPort: 0, env: process.env })
+  let isServing = true
+  try {
+    const joinToken = await createJoinToken(server, names.length)
+    await Promise.all(names.map((node) => installAgent(lab, node, { packagePath: agent.path, gateway: server.gatewayAddress, joinToken, labels: { cluster: 'demo', role: node === 'cp' ? 'control-plane' : 'worker' } })))
+    await waitForNodes(server, names, patienceMs)
+  } catch (error) {
+    await server.kill()
+    throw error
+  }
+  const cgroupOf = (node: string): string => buildNodeNames(buildLabNames(labsDirectory, labName), node, lab.node(node).index).cgroup
+  const leaders = new Map(await Promise.all(names.map(async (node) => [node, findLeader((await runInNode(lab, node, ['readlink', '/proc/self/ns/pid'])).trim())] as const)))
+  return {
+    lab,
+    server,
+    gateway: view.gateway,
+    entrances: () => new Map(names.map((node) => [node, { leader: leaders.get(node)!, cgroups: findCgroups(cgroupOf(node)) }])),
+    cpuS: () => (isServing ? readCpuS(server.pid) : 0) + names.reduce((sum, node) => sum + readCgroupCpuS(cgroupOf(node)), 0),
+    async endLichen() {
+      await Promise.all(names.map((node) => runInNode(lab, node, ['systemctl', 'stop', 'lichen-agent.service'])))
+      isServing = false
+      await server.stop()
+    },
+  }
+}
+
+/** The pid that has the number 1 in this namespace. */
+function findLeader(namespace: string): number {
+  for (const pid of readdirSync('/proc').filter((entry) => /^\d+$/.test(entry))) {
+    try {
+      if (readlinkSync(`/proc/${pid}/ns/pid`) === namespace && /^NSpid:.*\t1$/m.test(readFileSync(`/proc/${pid}/status`, 'utf8'))) return Number(pid)
+    } catch {
+      // It has ended.
+    }
+  }
+  throw new Error(`no process is the first of ${namespace}`)
+}
+
+const hierarchies = (): string[] => ['/sys/fs/cgroup', ...readdirSync('/sys/fs/cgroup').map((entry) => join('/sys/fs/cgroup', entry))]
+
+/** Where a process is written that is to be in a cgroup: of cgroup v2 the leaf that the lab has for commands. */
+const findCgroups = (name: string): string[] =>
+  hierarchies().flatMap((hierarchy) => {
+    const leaf = ['exec/cgroup.procs', 'cgroup.procs'].map((file) => join(hierarchy, name, file)).find(existsSync)
+    return leaf === undefined ? [] : [leaf]
+  })
+
+function readCgroupCpuS(name: string): number {
+  for (const hierarchy of hierarchies()) {
+    const usage = join(hierarchy, name, 'cpuacct.usage')
+    if (existsSync(usage)) return Number(readFileSync(usage, 'utf8')) / 1e9
+    const stat = join(hierarchy, name, 'cpu.stat')
+    const match = existsSync(stat) ? /^usage_usec (\d+)$/m.exec(readFileSync(stat, 'utf8')) : null
+    if (match) return Number(match[1]) / 1e6
+  }
+  throw new Error(`no cgroup ${name} says how much processor time it has used`)
+}
+
+/** Seconds of processor time that this machine has used, of everything on it. */
+export function readMachineCpuS(): number {
+  const [user, nice, system, , , irq, softirq, steal] = readFileSync('/proc/stat', 'utf8').split('\n')[0]!.trim().split(/\s+/).slice(1).map(Number)
+  return (user! + nice! + system! + irq! + softirq! + steal!) / 100
+}
