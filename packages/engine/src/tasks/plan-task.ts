@@ -1,5 +1,5 @@
 /** From an accepted plan to its action graph, or to the end of the task when the plan does not fit any more. */
-import { type ActionGraph, type ActionId, asksForNeighbours, buildGraph, buildInheritance, type Catalog, type Departure, findForgotten, type Footprint, type FormerPlan, type NodeRecord, type Parsed, parsePlan, type Problem, type TaskEvent, type TaskKind, type TaskView } from '@lichen/core'
+import { type ActionGraph, type ActionId, asksForNeighbours, buildGraph, buildInheritance, type Catalog, type Departure, findForgotten, type Footprint, type FormerPlan, type NodeRecord, type Parsed, parsePlan, type Problem, type TaskEvent, type TaskView } from '@lichen/core'
 import { type AppliedAction, readNeighbours, type Store, type TaskSummary } from '@lichen/store'
 import type { EngineLog } from '../engine-log.js'
 
