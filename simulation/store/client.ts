@@ -71,6 +71,7 @@ export function openStoreClient({ database, call, soon }: StoreClientParts): Sto
       readOwners: (all) => ask('readOwners', () => tasks.readOwners(all)),
       readApplied: (project, deployment) => ask('readApplied', () => tasks.readApplied(project, deployment)),
       readFootprint: (project, deployment) => ask('readFootprint', () => tasks.readFootprint(project, deployment)),
+      readOtherFootprints: (project, deployment) => ask('readOtherFootprints', () => tasks.readOtherFootprints(project, deployment)),
       readLastPlan: (project, deployment) => ask('readLastPlan', () => tasks.readLastPlan(project, deployment)),
       readFront: (project, deployment) => ask('readFront', () => tasks.readFront(project, deployment)),
       listUnowned: (now, limit) => ask('listUnowned', () => tasks.listUnowned(now, limit)),

@@ -3,7 +3,7 @@
  * same rules (`packages/store/src/rules`). Every call here is atomic and durable when it returns; waiting and failing are the client's part.
  */
 import { type ActionGraph, type Footprint, type LichenError, type RecordedEvent, taskId, type TaskId } from '@lichen/core'
-import type { AppliedAction, Append, AppendAnswer, EngineIdentity, LastPlan, Lease, NewTask, OutboxRow, TaskStore, TaskSummary } from '@lichen/store'
+import type { AppliedAction, Append, AppendAnswer, DeploymentFootprint, EngineIdentity, LastPlan, Lease, NewTask, OutboxRow, TaskStore, TaskSummary } from '@lichen/store'
 import { type AppendRows, decideAppends, type Head } from '../../packages/store/dist/rules/append-rules.js'
 import { buildBell } from '../../packages/store/dist/rules/bell.js'
 import { answerTaken, type Created, decideKeys, keyLifeMs, type KnownKey } from '../../packages/store/dist/rules/create-rules.js'
@@ -172,6 +172,16 @@ export class TaskTables {
     const { id } = newest.summary
     const isDestroyed = ofDeployment.some(({ summary }) => summary.kind === 'destroy' && summary.outcome === 'succeeded' && summary.id > id)
     return decodeFootprint({ plan: newest.plan, placement: newest.placement!, isDestroyed })
+  }
+
+  readOtherFootprints(project: string, deployment: string): readonly DeploymentFootprint[] {
+    const keys = new Set([...this.#tasks.values()].map(({ summary }) => deploymentOf(summary)))
+    keys.delete(deploymentOf({ project, deployment }))
+    return [...keys].sort().flatMap((key) => {
+      const [project, deployment] = JSON.parse(key) as [string, string]
+      const footprint = this.readFootprint(project, deployment)
+      return footprint === undefined || footprint.isDestroyed ? [] : [{ project, deployment, ...footprint }]
+    })
   }
 
   readLastPlan(project: string, deployment: string): LastPlan | undefined {

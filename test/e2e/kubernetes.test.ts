@@ -99,6 +99,34 @@ t.test('Kubernetes from a plan', { skip: skipReason() }, async (t) => {
     }, { timeoutMs: patienceMs, intervalMs: 1_000 })
   })
 
+  await step(t, 'a Deployment survives the loss of a worker: its Service keeps answering, and the replica comes back on another one', async (t) => {
+    await cluster.lab.writeIn('cp', '/root/survivor.yaml', survivor(kube.images.find(({ name }) => name === 'busybox')!.reference))
+    await kubectl(cluster, 'apply --filename /root/survivor.yaml')
+    await kubectl(cluster, 'rollout status deployment/survivor --timeout=120s')
+    const readPods = async (): Promise<readonly (readonly string[])[]> =>
+      (await kubectl(cluster, `get pods --selector app=survivor --output 'jsonpath={range .items[*]}{.metadata.name} {.spec.nodeName} {.status.conditions[?(@.type=="Ready")].status} {.metadata.deletionTimestamp}{"\n"}{end}'`)).trim().split('\n').map((line) => line.trim().split(' '))
+    const service = (await kubectl(cluster, `get service survivor --output 'jsonpath={.spec.clusterIP}'`)).trim()
+    /** Who answers of so many requests. Until the cluster knows that a node is lost, some of them go there. */
+    const ask = async (count: number): Promise<string[]> =>
+      (await cluster.shell('cp', `for i in $(seq ${count}); do timeout 3 perl -MIO::Socket::INET -e 'my $s = IO::Socket::INET->new(PeerAddr => "${service}:80", Timeout => 1) or exit; print $s "GET / HTTP/1.0\\r\\n\\r\\n"; my @l = <$s>; print $l[-1]'; done`)).trim().split('\n').filter((line) => line !== '')
+    const before = await readPods()
+    const [[lostPod, lost], [keptPod]] = before as [[string, string], [string]]
+    await cluster.lab.kill(lost)
+    t.same([...new Set(await ask(20))], [keptPod], 'the one that is left answers')
+    const after = await eventually(t, 'two replicas are ready on other workers', async () => {
+      const pods = (await readPods()).filter(([, node, isReady, ending]) => node !== lost && isReady === 'True' && ending === undefined)
+      return pods.length === 2 ? pods : undefined
+    }, { timeoutMs: patienceMs, intervalMs: 1_000 })
+    t.ok(after.some(([pod]) => pod === keptPod), 'the other one was left alone')
+    t.notOk(after.some(([pod]) => pod === lostPod))
+    const answers = await ask(20)
+    t.equal(answers.length, 20, 'no request goes to the lost one any more')
+    t.same([...new Set(answers)].sort(), after.map(([pod]) => pod).sort())
+    await cluster.lab.start(lost)
+    await eventually(t, 'it comes back', async () => (await readNodes(cluster)).includes(`${lost} True`), { timeoutMs: patienceMs, intervalMs: 1_000 })
+    await kubectl(cluster, 'delete --filename /root/survivor.yaml --timeout=120s')
+  })
+
   await step(t, 'without it the nodes are as they were', async (t) => {
     await succeed(t, cluster, 'destroy', plan)
     for (const node of ['cp', 'w1', 'w2', 'w3']) {
@@ -113,6 +141,34 @@ t.test('Kubernetes from a plan', { skip: skipReason() }, async (t) => {
     }
   })
 })
+
+/** Two pods on different nodes that leave a node a moment after it is lost; by default they would wait five minutes for it. */
+const survivor = (image: string): string => `
+apiVersion: apps/v1
+kind: Deployment
+metadata: {name: survivor}
+spec:
+  replicas: 2
+  selector: {matchLabels: {app: survivor}}
+  template:
+    metadata: {labels: {app: survivor}}
+    spec:
+      terminationGracePeriodSeconds: 1
+      tolerations:
+        - {key: node.kubernetes.io/not-ready, operator: Exists, effect: NoExecute, tolerationSeconds: 2}
+        - {key: node.kubernetes.io/unreachable, operator: Exists, effect: NoExecute, tolerationSeconds: 2}
+      affinity: {podAntiAffinity: {requiredDuringSchedulingIgnoredDuringExecution: [{topologyKey: kubernetes.io/hostname, labelSelector: {matchLabels: {app: survivor}}}]}}
+      containers:
+        - name: web
+          image: ${image}
+          command: [sh, -c, 'mkdir /www && hostname >/www/index.html && exec httpd -f -p 8080 -h /www']
+          readinessProbe: {httpGet: {port: 8080}, periodSeconds: 1}
+---
+apiVersion: v1
+kind: Service
+metadata: {name: survivor}
+spec: {selector: {app: survivor}, ports: [{port: 80, targetPort: 8080}]}
+`
 
 const kubectl = (cluster: Cluster, words: string): Promise<string> => cluster.shell('cp', `kubectl --kubeconfig /etc/kubernetes/admin.conf ${words}`)
 

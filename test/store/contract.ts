@@ -190,6 +190,21 @@ function testTasks(t: Test, make: MakeDatabase): void {
     await store.tasks.append([makeAppend(taskId('t-4'), 1, { graph: makeGraph() })])
     t.match(await read(), { nodes: {}, departures: [], isDestroyed: false })
   })
+
+  t.test('other deployments are those that were planned and not destroyed since, each by its newest apply', async (t) => {
+    const { store } = await openFor(t, make)
+    const tasks = [['t-1', 'a', 'apply'], ['t-2', 'b', 'apply'], ['t-3', 'b', 'destroy'], ['t-4', 'a', 'apply'], ['t-5', 'c', 'apply'], ['t-6', 'd', 'apply'], ['t-7', 'd', 'check'], ['t-8', 'd', 'apply']] as const
+    for (const [id, deployment, kind] of tasks) await store.tasks.create(makeTask(id, { kind, deployment, plan: `plan of ${id}` }))
+    const on = (node: string) => ({ graph: makeGraph({ placement: { all: [nodeId(node)] } }) })
+    await store.tasks.append([
+      makeAppend(taskId('t-1'), 1, on('node-1')), makeAppend(taskId('t-2'), 1, on('node-2')), makeAppend(taskId('t-4'), 1, on('node-4')), makeAppend(taskId('t-6'), 1, on('node-6')),
+      makeAppend(taskId('t-3'), 1, { summary: { state: 'ended', outcome: 'succeeded', reason: '', counts: {} } }),
+    ])
+    const read = async (project: string, deployment: string) => (await store.tasks.readOtherFootprints(project, deployment)).map(({ deployment, plan, placement }) => [deployment, plan, placement['all']])
+    t.same(await read('demo', 'a'), [['d', 'plan of t-6', ['node-6']]], 'b was destroyed, c and the newest of d were never planned')
+    t.same(await read('demo', 'd'), [['a', 'plan of t-4', ['node-4']]])
+    t.same(await read('other', 'a'), [['a', 'plan of t-4', ['node-4']], ['d', 'plan of t-6', ['node-6']]], 'the name alone is not the deployment')
+  })
 }
 
 function testKeys(t: Test, make: MakeDatabase): void {

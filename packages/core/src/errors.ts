@@ -38,6 +38,7 @@ export const errorTable = {
   PLAN_WRONG_INTERFACE: rejected('The component used does not provide the interface that the relation needs.'),
   PLAN_CYCLE: rejected('Components depend on each other in a circle.'),
   PLAN_CANNOT_LEAVE: rejected('What leaves the deployment cannot be taken away: the plan that it was applied with does not fit the catalog any more.'),
+  PLAN_NODE_TAKEN: rejected('Something of a node that a component needs for itself belongs to another component, of this or of another deployment.', 409),
   PLAN_TOO_FEW_NODES: rejected('Fewer nodes match the selector of a group than its count asks for.'),
   PLAN_EXPRESSION: rejected('An expression (CEL) of the blueprint could not be evaluated with these inputs.'),
   PLAN_TEMPLATE: rejected('A template (Liquid) of the blueprint could not be rendered with these inputs.'),

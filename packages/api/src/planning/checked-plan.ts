@@ -1,5 +1,6 @@
 /** Whether a plan makes sense on these nodes, and what it comes to. */
-import { asksForBefore, buildGraph, buildInheritance, checkPlan, LichenError, type ActionGraph, type Parsed, type Plan, type Problem, type TaskKind } from '@lichen/core'
+import { asksForBefore, asksForNeighbours, buildGraph, buildInheritance, checkPlan, LichenError, type ActionGraph, type Parsed, type Plan, type Problem, type TaskKind } from '@lichen/core'
+import { readNeighbours } from '@lichen/store'
 import type { Context } from '../context.js'
 
 /**
@@ -8,18 +9,24 @@ import type { Context } from '../context.js'
  */
 export async function findPlanProblems({ store, catalog, nodes }: Pick<Context, 'store' | 'catalog' | 'nodes'>, plan: Plan, kind: TaskKind): Promise<readonly Problem[]> {
   // The usual case first: sound on the nodes as last read, without a question to the store. A destroy goes to the deployment's own nodes only, and rules may ask for them.
-  if (kind !== 'destroy' && !asksForBefore(plan, catalog) && checkPlan(plan, catalog, await nodes.readRecent(), { kind }).length === 0) return []
+  const isAlone = kind !== 'apply' || !asksForNeighbours(plan, catalog)
+  if (kind !== 'destroy' && isAlone && !asksForBefore(plan, catalog) && checkPlan(plan, catalog, await nodes.readRecent(), { kind }).length === 0) return []
   const { project, deployment } = nameDeployment(plan)
-  const [footprint, records] = await Promise.all([store.tasks.readFootprint(project, deployment), nodes.readFresh()])
-  return checkPlan(plan, catalog, records, { placement: footprint?.placement, kind, inheritance: buildInheritance(footprint, new Map()) })
+  const [footprint, records, known, neighbours] = await Promise.all([
+    store.tasks.readFootprint(project, deployment), nodes.readFresh(), isAlone ? [] : store.tasks.readApplied(project, deployment), isAlone ? [] : readNeighbours(store.tasks, project, deployment),
+  ])
+  return checkPlan(plan, catalog, records, { placement: footprint?.placement, kind, inheritance: buildInheritance(footprint, new Set(known.map(({ action }) => action))), neighbours })
 }
 
 /** The graph of the plan as an engine would build it now: same nodes as before where the deployment has some, and with what is applied already left out. */
 export async function buildGraphNow({ store, catalog, nodes }: Pick<Context, 'store' | 'catalog' | 'nodes'>, plan: Plan, kind: TaskKind): Promise<Parsed<ActionGraph>> {
   const { project, deployment } = nameDeployment(plan)
-  const [footprint, records, known] = await Promise.all([store.tasks.readFootprint(project, deployment), nodes.readFresh(), kind === 'check' ? [] : store.tasks.readApplied(project, deployment)])
+  const [footprint, records, known, neighbours] = await Promise.all([
+    store.tasks.readFootprint(project, deployment), nodes.readFresh(), kind === 'check' ? [] : store.tasks.readApplied(project, deployment),
+    kind === 'apply' && asksForNeighbours(plan, catalog) ? readNeighbours(store.tasks, project, deployment) : [],
+  ])
   const applied = new Map(known.map((entry) => [entry.action, entry]))
-  return buildGraph({ plan, catalog, nodes: records, placement: footprint?.placement, kind, applied, inheritance: buildInheritance(footprint, applied) })
+  return buildGraph({ plan, catalog, nodes: records, placement: footprint?.placement, kind, applied, inheritance: buildInheritance(footprint, applied), neighbours })
 }
 
 /** Which deployment the plan belongs to. */

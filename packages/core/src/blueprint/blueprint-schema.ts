@@ -82,6 +82,8 @@ export const BlueprintSchema = Type.Object(
     parameters: Type.Optional(JsonSchema),
     rules: Type.Optional(Type.Array(Type.Object({ expression: Expression, message: Type.String(), path: Type.Optional(Type.String()) }, strict))),
     secrets: Type.Optional(SecretsSchema),
+    /** What it takes of each node for itself, e.g. `kubelet`: no other component that claims the same may be there, of this deployment or of another one. */
+    claims: Type.Optional(Type.Array(Type.String({ pattern: '^[a-z][a-z0-9-]*$' }))),
     requires: Type.Optional(
       Type.Record(
         Identifier,

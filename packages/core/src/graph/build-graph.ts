@@ -11,6 +11,7 @@ import type { Parsed } from '../parsed.js'
 import { examinePlan } from '../plan/check-plan.js'
 import type { Placement } from '../plan/choose-nodes.js'
 import { resolveOperation, type OperationRequest } from '../plan/operation-request.js'
+import type { Neighbour } from '../plan/check-claims.js'
 import type { Plan } from '../plan/plan-schema.js'
 import type { ResolvedComponent } from '../plan/resolve-components.js'
 import { limitProblems } from '../plan/shape-problems.js'
@@ -40,11 +41,13 @@ export interface GraphInput {
   readonly operation?: OperationRequest | undefined
   /** What is there of the deployment, some of which may leave; undefined: nothing is known of it. */
   readonly inheritance?: Inheritance | undefined
+  /** Other deployments; they matter to plans for which `asksForNeighbours` is true. */
+  readonly neighbours?: readonly Neighbour[] | undefined
 }
 
 /** The graph, or every problem (the first hundred and their number). */
-export function buildGraph({ plan, catalog, nodes, placement: previous, kind, applied, operation, inheritance }: GraphInput): Parsed<ActionGraph> {
-  const { components, placement, leaving, describe, rolesOf, problems } = examinePlan(plan, catalog, { nodes, placement: previous, kind, inheritance })
+export function buildGraph({ plan, catalog, nodes, placement: previous, kind, applied, operation, inheritance, neighbours }: GraphInput): Parsed<ActionGraph> {
+  const { components, placement, leaving, describe, rolesOf, problems } = examinePlan(plan, catalog, { nodes, placement: previous, kind, inheritance, neighbours })
   if (problems.length > 0) return { ok: false, problems: limitProblems(problems) }
   const resolved = operation && resolveOperation(operation, components, placement)
   if (resolved !== undefined && resolved.problems.length > 0) return { ok: false, problems: limitProblems(resolved.problems) }

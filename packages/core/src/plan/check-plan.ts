@@ -8,6 +8,7 @@ import { findLeaving, type LeavingPlan } from '../graph/departures.js'
 import type { Inheritance } from '../graph/inheritance.js'
 import { buildDescriber, buildRoles, type Roles } from '../graph/roles.js'
 import type { NodeId } from '../ids.js'
+import { checkClaims, type Neighbour } from './check-claims.js'
 import { checkRules } from './check-rules.js'
 import { chooseNodes, type Placement } from './choose-nodes.js'
 import type { Plan } from './plan-schema.js'
@@ -21,6 +22,8 @@ export interface Fleet {
   readonly kind?: TaskKind
   /** What is there of the deployment; undefined: nothing. */
   readonly inheritance?: Inheritance | undefined
+  /** Other deployments; they matter to plans for which `asksForNeighbours` is true. */
+  readonly neighbours?: readonly Neighbour[] | undefined
 }
 
 /** A plan that was looked at. */
@@ -53,7 +56,9 @@ export function examinePlan(plan: Plan, catalog: Catalog, fleet: Fleet | undefin
   // Nor when the components are to go, or are there: they may have lost nodes that the rules ask for.
   const placed = placeRoles(plan, fleet, chosen?.problems.length === 0 ? chosen.placement : undefined)
   const broken = fleet?.kind === 'destroy' || fleet?.kind === 'operation' ? [] : checkRules(plan, sound, chosen?.problems.length === 0 ? placed : undefined)
-  return { ...placed, components, placement: chosen?.placement ?? {}, problems: [...found, ...broken] }
+  // What is there already is asked nothing: a destroy or an operation must be possible whoever else is there.
+  const taken = fleet?.kind === 'destroy' || fleet?.kind === 'operation' || chosen?.problems.length !== 0 ? [] : checkClaims(plan, catalog, chosen.placement, placed.leaving, fleet?.neighbours ?? [])
+  return { ...placed, components, placement: chosen?.placement ?? {}, problems: [...found, ...broken, ...taken] }
 }
 
 /** Who leaves and who stays. `placement`: undefined where it is not known. */

@@ -16,6 +16,8 @@ export interface RuleFleet {
   readonly rolesOf: (component: string) => Roles
 }
 
+type Described = Readonly<Record<string, unknown>>
+
 const speaksOfNodes = /\b(nodes?|before|staying|leaving)\b/
 const speaksOfBefore = /\b(before|staying|leaving)\b/
 
@@ -48,7 +50,7 @@ export function checkRules(plan: Plan, components: readonly ResolvedComponent[],
       if (fleet === undefined && speaksOfNodes.test(document.rules![index]!.expression)) return []
       const path = `components[${entry.index}]${rule.path === '' ? '' : `.with.${rule.path}`}`
       try {
-        return rule.expression(context) === true ? [] : [{ code: 'PLAN_RULE_BROKEN', path, message: `${entry.component.name}: ${rule.message}` }]
+        return rule.expression(context) === true ? [] : [{ code: 'PLAN_RULE_BROKEN', path, message: `${entry.component.name}: ${rule.message}${speaksOfBefore.test(document.rules![index]!.expression) ? describeChange(roles.before, chosen) : ''}` }]
       } catch (error) {
         if (!(error instanceof ValueError)) throw error
         return [{ code: 'PLAN_EXPRESSION', path, message: `rule ${index + 1} of blueprint "${document.name}": ${error.message}` }]
@@ -56,6 +58,11 @@ export function checkRules(plan: Plan, components: readonly ResolvedComponent[],
     })
   })
 }
+
+/** Which nodes a rule about a change of nodes objects to. */
+const describeChange = (before: readonly Described[], now: readonly Described[]): string => ` (nodes: ${listIds(now)}; before: ${listIds(before)})`
+
+const listIds = (nodes: readonly Described[]): string => nodes.map((node) => node['id']).join(', ') || 'none'
 
 /** The outputs of a provider that its parameters and nodes tell; the others are not there. */
 function findSettled(binding: Binding, context: EvaluationContext): Record<string, unknown> {

@@ -1,6 +1,6 @@
 /** From an accepted plan to its action graph, or to the end of the task when the plan does not fit any more. */
-import { type ActionGraph, type ActionId, buildGraph, buildInheritance, type Catalog, type Departure, findForgotten, type Footprint, type FormerPlan, type NodeRecord, type Parsed, parsePlan, type Problem, type TaskEvent, type TaskKind, type TaskView } from '@lichen/core'
-import type { AppliedAction, Store, TaskSummary } from '@lichen/store'
+import { type ActionGraph, type ActionId, asksForNeighbours, buildGraph, buildInheritance, type Catalog, type Departure, findForgotten, type Footprint, type FormerPlan, type NodeRecord, type Parsed, parsePlan, type Problem, type TaskEvent, type TaskView } from '@lichen/core'
+import { type AppliedAction, readNeighbours, type Store, type TaskSummary } from '@lichen/store'
 import type { EngineLog } from '../engine-log.js'
 
 /** What planning reads. */
@@ -32,9 +32,11 @@ export async function planTask({ store, readNodes, catalog, lostAfterMs, log }: 
   }
   const nodes = registered.map((node) => (node.lastSeenAt >= summary.createdAt - lostAfterMs ? { ...node, state: 'ready' as const } : node))
   const applied = new Map(known.map((entry) => [entry.action, entry]))
+  const parsed = parsePlan(plan)
+  const neighbours = parsed.ok && kind === 'apply' && asksForNeighbours(parsed.value, catalog) ? await readNeighbours(store.tasks, project, deployment) : []
   let built: Parsed<ActionGraph>
   try {
-    built = buildFromText(plan, kind, { catalog, nodes, placement: footprint?.placement, applied, inheritance: buildInheritance(footprint, applied), ...(operation !== null && { operation }) })
+    built = parsed.ok ? buildGraph({ plan: parsed.value, kind, catalog, nodes, placement: footprint?.placement, applied, inheritance: buildInheritance(footprint, applied), neighbours, ...(operation !== null && { operation }) }) : parsed
   } catch (error) {
     // The same plan would fail the same way each time: better an end that says so than a task that stands still.
     log.error({ err: error, taskId: summary.id }, 'planning failed because of a defect')
@@ -68,8 +70,3 @@ function listUnapplied(graph: ActionGraph, applied: ReadonlyMap<ActionId, Applie
 }
 
 const listDepartures = (formers: readonly FormerPlan[] = []): readonly Departure[] => formers.flatMap(({ departures }) => departures)
-
-function buildFromText(plan: string, kind: TaskKind, input: Omit<Parameters<typeof buildGraph>[0], 'plan' | 'kind'>): Parsed<ActionGraph> {
-  const parsed = parsePlan(plan)
-  return parsed.ok ? buildGraph({ ...input, plan: parsed.value, kind }) : parsed
-}

@@ -100,6 +100,12 @@ export interface OutboxRow {
   readonly message: string
 }
 
+/** A footprint, and whose it is. */
+export interface DeploymentFootprint extends Footprint {
+  readonly project: string
+  readonly deployment: string
+}
+
 /** What a deployment was last told to be, or that it is to be gone. */
 export interface LastPlan {
   readonly task: TaskId
@@ -140,6 +146,8 @@ export interface TaskStore {
   readApplied(project: string, deployment: string): Promise<readonly AppliedAction[]>
   /** What the newest planned apply task of this deployment left to know: nodes chosen once stay chosen, and what a new plan does not have leaves. Undefined when there is none. */
   readFootprint(project: string, deployment: string): Promise<Footprint | undefined>
+  /** What `readFootprint` gives of each other deployment that was not destroyed. Reads the plans of all of them. */
+  readOtherFootprints(project: string, deployment: string): Promise<readonly DeploymentFootprint[]>
   /** The newest apply or destroy of this deployment that was planned, with its plan as JSON text: what the deployment is. Undefined when there is none. */
   readLastPlan(project: string, deployment: string): Promise<LastPlan | undefined>
   /** The task of this deployment whose turn it is: the one that was taken and has not ended, or the oldest that waits. Checks have no turn. Undefined when there is none. */

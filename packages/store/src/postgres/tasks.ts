@@ -4,7 +4,7 @@ import type { Reader } from './reader.js'
 import { appendEvents } from './task-append.js'
 import { createTasks } from './task-create.js'
 import { claimTasks, releaseTasks, renewLeases } from './task-leases.js'
-import { findIdempotencyKey, listTasks, listUnowned, readApplied, readEvents, readFootprint, readFront, readLastPlan, readOwners, readSummary, readTask } from './task-reads.js'
+import { findIdempotencyKey, listTasks, listUnowned, readApplied, readEvents, readFootprint, readFront, readLastPlan, readOtherFootprints, readOwners, readSummary, readTask } from './task-reads.js'
 import type { Writer } from './writer.js'
 
 /** Tasks, their events and leases. */
@@ -23,6 +23,7 @@ export function openTasks(reader: Reader, writer: Writer): TaskStore {
     readOwners: async (tasks) => (tasks.length === 0 ? new Map() : readOwners(reader, tasks)),
     readApplied: (project, deployment) => readApplied(reader, project, deployment),
     readFootprint: (project, deployment) => readFootprint(reader, project, deployment),
+    readOtherFootprints: (project, deployment) => readOtherFootprints(reader, project, deployment),
     readLastPlan: (project, deployment) => readLastPlan(reader, project, deployment),
     readFront: (project, deployment) => readFront(reader, project, deployment),
     listUnowned: (now, limit) => listUnowned(reader, now, limit),

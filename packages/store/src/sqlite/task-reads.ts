@@ -1,6 +1,6 @@
 /** Reading tasks: rows, documents, events. */
 import type { Footprint, RecordedEvent, TaskId } from '@lichen/core'
-import type { AppliedAction, LastPlan, TaskStore, TaskSummary } from '../ports/task-store.js'
+import type { AppliedAction, DeploymentFootprint, LastPlan, TaskStore, TaskSummary } from '../ports/task-store.js'
 import { decodeFootprint, type FootprintRow } from '../rules/footprint.js'
 import { decodeSummary, decodeTask, type DocumentRow, summaryColumns, type SummaryRow } from '../rules/task-row.js'
 import { frontSql, isDueSql } from '../rules/turn.js'
@@ -119,6 +119,20 @@ export async function readFootprints(reader: Connection, deployments: readonly D
   )
   const found = new Map(rows.map(({ at, ...row }) => [at, decodeFootprint(row)]))
   return deployments.map((_, index) => found.get(index))
+}
+
+/** What the newest planned apply of each other deployment left to know, without those that were destroyed since. */
+export async function readOtherFootprints(reader: Connection, project: string, deployment: string): Promise<readonly DeploymentFootprint[]> {
+  const rows = await reader.all<FootprintRow & Pick<DeploymentFootprint, 'project' | 'deployment'>>(
+    `SELECT project, deployment, plan, placement, 0 AS isDestroyed
+     FROM tasks JOIN task_documents ON task = id
+     WHERE id IN (SELECT max(id) FROM tasks JOIN task_documents ON task = id WHERE kind = 'apply' AND placement IS NOT NULL GROUP BY project, deployment)
+       AND NOT (project = ? AND deployment = ?)
+       AND NOT EXISTS (SELECT 1 FROM tasks AS later WHERE later.project = tasks.project AND later.deployment = tasks.deployment AND later.kind = 'destroy' AND later.outcome = 'succeeded' AND later.id > tasks.id)
+     ORDER BY project, deployment`,
+    project, deployment,
+  )
+  return rows.map(({ project, deployment, ...row }) => ({ project, deployment, ...decodeFootprint(row) }))
 }
 
 /** The newest apply or destroy of the deployment that got as far as being planned. */

@@ -6,7 +6,7 @@ import type { Connection } from './connection.js'
 import { appendEvents } from './task-append.js'
 import { createTasks } from './task-create.js'
 import { claimTasks, releaseTasks, renewLeases } from './task-leases.js'
-import { type DeploymentKey, type EventsQuery, findIdempotencyKey, listTasks, listUnowned, readApplied, readEvents, readFootprints, readFront, readLastPlan, readOwners, readSummary, readTasks } from './task-reads.js'
+import { type DeploymentKey, type EventsQuery, findIdempotencyKey, listTasks, listUnowned, readApplied, readEvents, readFootprints, readFront, readLastPlan, readOtherFootprints, readOwners, readSummary, readTasks } from './task-reads.js'
 import type { Writer } from './writer.js'
 
 // Each may bring a graph, or twenty thousand events.
@@ -32,6 +32,7 @@ export function openTasks(reader: Connection, writer: Writer): TaskStore {
     readOwners: async (tasks) => (tasks.length === 0 ? new Map() : readOwners(reader, tasks)),
     readApplied: (project, deployment) => applied([project, deployment]),
     readFootprint: (project, deployment) => footprints([project, deployment]),
+    readOtherFootprints: (project, deployment) => readOtherFootprints(reader, project, deployment),
     readLastPlan: (project, deployment) => readLastPlan(reader, project, deployment),
     readFront: (project, deployment) => readFront(reader, project, deployment),
     listUnowned: (now, limit) => listUnowned(reader, now, limit),
