@@ -153,7 +153,7 @@ async function keepIdentities(t: Test, cluster: Cluster): Promise<void> {
     drift?.diff,
     [
       '  project e2e-service:', '- enabled: false', '+ enabled: true',
-      '  user e2e-glance:', '- email: "hand@example.org"', '+ email: "glance@example.org"', '  password: another than asked for',
+      '  user e2e-glance:', '- email: "hand@example.org"', '+ email: "glance@example.org"', '  password: no token is given for the one asked for',
       '+ grant of admin to user e2e-glance on project e2e-service',
       '  endpoint of image, public, in region RegionOne:', '- url: "http://192.0.2.9:9292"', '+ url: "http://192.0.2.1:9292"',
     ].join('\n'),

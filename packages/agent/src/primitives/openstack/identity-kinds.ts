@@ -37,7 +37,8 @@ export const identityKinds: Readonly<Record<string, Kind>> = {
       description,
       enabled,
       defaultProject: { api: 'default_project_id', refers: { kind: 'project', with: { domain: 'domain' } } },
-      password: { isThere: (value, found, session) => session.isPasswordOf(String(found['id']), String(value)) },
+      // A user that is disabled gets no token either: which of the two it was is not known before it is enabled.
+      password: { findDifference: async (value, found, session) => ((await session.isPasswordOf(String(found['id']), String(value))) ? undefined : 'no token is given for the one asked for') },
     },
   }),
   role: collection({ ...noun('role'), path: '/roles', one: 'role', many: 'roles', update: 'PATCH', title: (values) => String(values['name']), fields: { name, description } }),

@@ -49,7 +49,7 @@ const images = collection({
     kernel: { api: 'kernel_id', refers: { kind: 'image' } },
     ramdisk: { api: 'ramdisk_id', refers: { kind: 'image' } },
     properties: { isMap: true },
-    content: { use: 'fixed', isThere: (content, found, session) => isContentOf(content as ImageContent, found, session) },
+    content: { use: 'fixed', findDifference: (content, found, session) => findDifference(content as ImageContent, found, session) },
   },
 })
 
@@ -103,15 +103,15 @@ async function withFile({ file, url, sha256 }: ImageContent, session: Session, w
   }
 }
 
-async function isContentOf({ file, sha256 }: ImageContent, found: JsonObject, session: Session): Promise<boolean> {
-  if (sha256 !== undefined && found[digestProperty] !== undefined) return found[digestProperty] === sha256
-  const algorithm = found['os_hash_algo'] ?? (found['checksum'] === undefined ? undefined : 'md5')
-  const digest = found['os_hash_value'] ?? found['checksum']
-  if (sha256 !== undefined && algorithm === 'sha256') return digest === sha256
-  const stats = file === undefined ? undefined : await stat(file).catch(() => undefined)
-  // Without the file nothing can be said; making it anew then fails because of that file.
-  if (file === undefined || stats === undefined || stats.size !== found['size']) return false
-  return typeof algorithm !== 'string' || (await digestIfThere(file, algorithm, session)) === digest
+async function findDifference({ file, sha256 }: ImageContent, found: JsonObject, session: Session): Promise<string | undefined> {
+  const known = found[digestProperty] ?? (found['os_hash_algo'] === 'sha256' ? found['os_hash_value'] : undefined)
+  if (sha256 !== undefined && known !== undefined) return known === sha256 ? undefined : `SHA-256 ${String(known)}, asked for is ${sha256}`
+  // Making it anew fails because of the missing file, before the old one goes.
+  const sizeBytes = file === undefined ? undefined : (await stat(file).catch(() => undefined))?.size
+  if (file === undefined || sizeBytes === undefined) return `cannot be compared: ${file === undefined ? 'the image does not carry its SHA-256' : `there is no ${file}`}`
+  if (sizeBytes !== found['size']) return `${String(found['size'])} → ${sizeBytes} bytes`
+  const [algorithm, digest] = typeof found['os_hash_algo'] === 'string' ? [found['os_hash_algo'], found['os_hash_value']] : ['md5', found['checksum']]
+  return typeof digest !== 'string' || (await digestIfThere(file, algorithm, session)) === digest ? undefined : `another ${algorithm}`
 }
 
 async function digestIfThere(path: string, algorithm: string, { context }: Session): Promise<string | undefined> {

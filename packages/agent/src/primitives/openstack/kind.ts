@@ -40,8 +40,8 @@ export interface Field {
   readonly send?: (value: unknown) => unknown
   /** What of a value counts in a comparison. */
   readonly normal?: (value: unknown) => unknown
-  /** For what the API does not show: whether it is this value. Nothing of it is shown. */
-  readonly isThere?: (value: unknown, found: JsonObject, session: Session) => Promise<boolean>
+  /** For what the API does not show: in words, how it differs; undefined when it does not. The value itself is not shown. */
+  readonly findDifference?: (value: unknown, found: JsonObject, session: Session) => Promise<string | undefined>
   /** The value is a map: each of its entries is a field. */
   readonly isMap?: true
   /** Never sent: it is only looked at. */
