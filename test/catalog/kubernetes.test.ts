@@ -117,7 +117,7 @@ t.test('a plan that would lose every node of the control plane is refused: it wo
 t.test('a worker joins when the whole control plane is of the version of the plan, and what comes then waits until it is well', async (t) => {
   const built = build({ version: '1.31.4', controlPlanes: 3, with: { endpoint: 'k8s.example.org' } })
   if (!built.ok) throw new Error(JSON.stringify(built.problems))
-  const ofControlPlane = (id: string) => built.value.actions.find((action) => action.id === id)!.after.filter((before) => before.startsWith('control-plane/'))
+  const ofControlPlane = (id: string): readonly string[] => built.value.actions.find((action) => action.id === id)!.after.filter((before) => before.startsWith('control-plane/'))
   t.strictSame(ofControlPlane('workers/join@w'), ['control-plane/admit:workers.cluster@a'])
   t.strictSame(ofControlPlane('control-plane/admit:workers.cluster@a'), ['a', 'b', 'c'].map((node) => `control-plane/upgrade@${node}`))
   t.ok(['a', 'b', 'c'].every((node) => ofControlPlane('workers/upgrade@w').includes(`control-plane/check@${node}`)))

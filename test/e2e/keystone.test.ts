@@ -44,6 +44,8 @@ t.test('Keystone from a plan, through every fault', { skip: skipReason() }, asyn
 
   await step(t, 'a check task shows what was changed by hand, without its secrets, and an apply puts it right', (t) => repairDrift(t, cluster))
 
+  await step(t, 'identities are made by one command, found when they were changed by hand, and taken away', (t) => keepIdentities(t, cluster))
+
   await step(t, 'a package that does not exist fails by its name, and a retry succeeds once it does', (t) => installMissingPackage(t, cluster))
 
   await step(t, 'no password is in logs, results or events, and the files that hold one are private', async (t) => {
@@ -118,6 +120,60 @@ async function repairDrift(t: Test, cluster: Cluster): Promise<void> {
   t.same(changedCommands(await cluster.actions(applyId)).map((command) => command.name).sort(), ['create database keystone and user keystone', 'run the server', 'run the service', 'write keystone.conf', 'write the configuration of uwsgi'])
   t.not(await cluster.shell('control', 'systemctl show --property=ExecMainStartTimestampMonotonic keystone.service'), startedAt, 'the service was restarted with its files')
   await cluster.shell('control', '. /root/openrc && openstack token issue -f value -c id')
+}
+
+/** The `openstack` kind of command against a real Keystone, seen by the stock client. */
+async function keepIdentities(t: Test, cluster: Cluster): Promise<void> {
+  const plan = parse(planText) as PlanDocument & { components: object[] }
+  plan.components.push({ name: 'cloud', blueprint: 'e2e-identities', on: 'control', uses: { identity: 'keystone' } })
+  const client = (...commands: string[]) => cluster.shell('control', `. /root/openrc && openstack <<'END'\n${commands.join('\n')}\nEND`)
+  const login = '. /root/openrc && OS_USERNAME=e2e-glance OS_PASSWORD="$(cat /root/e2e-glance)" OS_PROJECT_NAME=e2e-service openstack token issue -f value -c expires'
+
+  const made = await cluster.submit('apply', plan)
+  t.match(await cluster.ended(t, made), { outcome: 'succeeded' })
+  const [command] = (await cluster.actions(made)).find((action) => action.id === 'cloud/identities@control')?.result?.commands ?? []
+  t.comment(command?.diff)
+  t.match(command?.diff, /^\+ domain e2e-heat.*\n\+ project e2e-service.*\n(.*\n)*\+ endpoint of image, admin/)
+  t.match(await cluster.shell('control', login), /^\d{4}-/, 'the user gets a token in its project')
+  const endpoints = await client('endpoint list --service image -f csv --quote none -c Region -c Interface -c URL')
+  for (const name of ['admin', 'internal', 'public']) t.match(endpoints, `RegionOne,${name},http://192.0.2.1:9292`)
+  const roles = await client('role assignment list --names -f csv --quote none')
+  for (const line of ['admin,e2e-glance@Default,,e2e-service@Default,', 'admin,e2e-keeper@e2e-heat,,,e2e-heat,', 'e2e-member,e2e-glance@Default,,,,all']) t.match(roles, line)
+
+  const again = await cluster.submit('apply', plan)
+  t.match(await cluster.ended(t, again), { outcome: 'succeeded' })
+  t.same(changedCommands(await cluster.actions(again)), [])
+
+  await client('user set --password by-hand-and-wrong --email hand@example.org e2e-glance', 'role remove --user e2e-glance --project e2e-service admin', 'project set --disable e2e-service')
+  await cluster.shell('control', `. /root/openrc && openstack endpoint set --url http://192.0.2.9:9292 "$(openstack endpoint list --service image --interface public -f value -c ID)"`)
+  const check = await cluster.submit('check', plan)
+  t.match(await cluster.ended(t, check), { outcome: 'succeeded' })
+  const [drift] = changedCommands(await cluster.actions(check))
+  t.equal(
+    drift?.diff,
+    [
+      '  project e2e-service:', '- enabled: false', '+ enabled: true',
+      '  user e2e-glance:', '- email: "hand@example.org"', '+ email: "glance@example.org"', '  password: no token is given for the one asked for',
+      '+ grant of admin to user e2e-glance on project e2e-service',
+      '  endpoint of image, public, in region RegionOne:', '- url: "http://192.0.2.9:9292"', '+ url: "http://192.0.2.1:9292"',
+    ].join('\n'),
+  )
+  const repair = await cluster.submit('apply', plan)
+  t.match(await cluster.ended(t, repair), { outcome: 'succeeded' })
+  t.match(await cluster.shell('control', login), /^\d{4}-/)
+  const password = (await cluster.shell('control', 'cat /root/e2e-glance')).trim()
+  for (const id of [made, check, repair]) t.notOk(JSON.stringify([await readWholeLog(cluster.server(), id), await cluster.actions(id)]).includes(password), 'the password is not shown')
+
+  // Keystone makes as many services of one type as it is asked for.
+  await client('service create --name e2e-second image')
+  const twice = await cluster.submit('apply', plan)
+  t.match(await cluster.ended(t, twice), { outcome: 'failed' })
+  t.match(JSON.stringify(await cluster.actions(twice)), /COMMAND_OPENSTACK_AMBIGUOUS.*there are 2 of service type image: [0-9a-f]{32}, [0-9a-f]{32}/)
+  await client('service delete e2e-second')
+
+  t.match(await cluster.ended(t, await cluster.submit('apply', planText)), { outcome: 'succeeded' }, 'the component is dropped from the plan')
+  const left = await client('domain list', 'project list', 'user list', 'role list', 'service list', 'endpoint list')
+  t.notMatch(left, /e2e-|192\.0\.2/)
 }
 
 async function installMissingPackage(t: Test, cluster: Cluster): Promise<void> {

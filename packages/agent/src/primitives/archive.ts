@@ -2,24 +2,18 @@
  * An archive fetched, compared with its digest and unpacked once. A marker file in the destination holds the digest of what was unpacked there, written
  * last: it is what the check looks for.
  */
-import { createHash, randomUUID } from 'node:crypto'
-import { createReadStream, createWriteStream } from 'node:fs'
+import { randomUUID } from 'node:crypto'
 import { mkdir, readFile, rm } from 'node:fs/promises'
-import type { IncomingMessage } from 'node:http'
 import { join } from 'node:path'
-import { type Readable, Transform } from 'node:stream'
-import { pipeline } from 'node:stream/promises'
-import { fileURLToPath } from 'node:url'
 import type { CommandSpec } from '@lichen/core'
 import { findAccount } from '../run/account.js'
 import { checkConfinedPath } from './confinement.js'
+import { download } from './download.js'
 import { replaceFile } from './file.js'
 import { type CommandContext, failure, type Primitive } from './primitive.js'
 
 type Spec = CommandSpec<'archive'>
 const markerName = '.lichen-archive'
-const maxRedirects = 5
-const idleMs = 60_000
 
 /** See the file header. Files of an older archive in the destination are left there where the new one has none of that name. */
 export const archive: Primitive<'archive'> = {
@@ -39,7 +33,7 @@ export const archive: Primitive<'archive'> = {
     // Not named after the digest alone: two attempts may fetch the same archive.
     const path = join(directory, `${spec.sha256}-${randomUUID()}`)
     try {
-      const problem = await fetchArchive(spec, path, context)
+      const problem = await download(spec, path, context)
       return problem ?? (await unpack(spec, path, owner, context))
     } finally {
       await rm(path, { force: true })
@@ -55,53 +49,6 @@ async function readMarker(destination: string): Promise<string | undefined> {
   } catch {
     return undefined
   }
-}
-
-async function fetchArchive(spec: Spec, path: string, context: CommandContext): Promise<ReturnType<typeof failure> | undefined> {
-  const abort = new AbortController()
-  const onEnd = (): void => abort.abort()
-  context.deadline.onEnd(onEnd)
-  const hash = createHash('sha256')
-  let sizeBytes = 0
-  const counter = new Transform({
-    transform(part: Buffer, _encoding, done) {
-      hash.update(part)
-      sizeBytes += part.length
-      done(undefined, part)
-    },
-  })
-  try {
-    const source = spec.url.startsWith('file:') ? createReadStream(fileURLToPath(spec.url)) : await openUrl(spec.url, maxRedirects)
-    if (typeof source === 'string') return failure('COMMAND_FETCH_FAILED', `${spec.url}: ${source}`)
-    await pipeline(source, counter, createWriteStream(path, { mode: 0o600 }), { signal: abort.signal })
-  } catch (error) {
-    const { code, message } = error as NodeJS.ErrnoException
-    if (code === 'ENOSPC') throw error
-    return failure('COMMAND_FETCH_FAILED', `${spec.url}: ${message || code}`)
-  } finally {
-    context.deadline.offEnd(onEnd)
-  }
-  const digest = hash.digest('hex')
-  context.log.say(`fetched ${sizeBytes} bytes from ${spec.url}`)
-  return digest === spec.sha256 ? undefined : failure('COMMAND_DIGEST_MISMATCH', `${spec.url}: its SHA-256 is ${digest}, asked for was ${spec.sha256}; nothing was unpacked`)
-}
-
-/** The body of the answer, or why there is none. Follows redirects. */
-async function openUrl(url: string, redirectsLeft: number): Promise<Readable | string> {
-  const { get } = url.startsWith('https:') ? await import('node:https') : await import('node:http')
-  const response = await new Promise<IncomingMessage>((resolve, reject) => {
-    const request = get(url, { timeout: idleMs, agent: false }, resolve)
-    request.once('timeout', () => request.destroy(new Error(`no data for ${idleMs} ms`)))
-    request.once('error', reject)
-  })
-  const { statusCode = 0, headers } = response
-  if (statusCode >= 300 && statusCode < 400 && headers.location !== undefined) {
-    response.resume()
-    return redirectsLeft === 0 ? 'too many redirects' : await openUrl(new URL(headers.location, url).href, redirectsLeft - 1)
-  }
-  if (statusCode === 200) return response
-  response.resume()
-  return `answered ${statusCode}`
 }
 
 async function unpack(spec: Spec, path: string, owner: { uid: number; gid: number } | undefined, context: CommandContext) {

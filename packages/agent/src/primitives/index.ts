@@ -4,6 +4,7 @@ import { archive } from './archive.js'
 import { directory } from './directory.js'
 import { file } from './file.js'
 import { note } from './note.js'
+import { openstack } from './openstack/openstack.js'
 import { packages } from './package.js'
 import type { CommandContext, Done, Finding, Primitive } from './primitive.js'
 import { probe } from './probe.js'
@@ -12,7 +13,7 @@ import { run } from './run.js'
 import { service } from './service.js'
 import { user } from './user.js'
 
-const primitives: { readonly [Kind in CommandKind]: Primitive<Kind> } = { package: packages, repository, file, directory, user, service, run, probe, archive, note }
+const primitives: { readonly [Kind in CommandKind]: Primitive<Kind> } = { package: packages, repository, file, directory, user, service, run, probe, archive, note, openstack }
 
 /** One command joined with what does it. */
 export interface Effect {

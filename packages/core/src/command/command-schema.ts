@@ -6,6 +6,7 @@
  */
 import { Type, type Static, type TObject } from '@sinclair/typebox'
 import { compileCheck } from '../compiled-check.js'
+import { OpenstackSchema } from './openstack-schema.js'
 
 const strict = { additionalProperties: false } as const
 const AbsolutePath = Type.String({ pattern: '^/', description: 'Absolute path on the node.' })
@@ -169,6 +170,7 @@ export const commandSchemas = {
   run: RunSchema,
   probe: ProbeSchema,
   archive: ArchiveSchema,
+  openstack: OpenstackSchema,
   note: NoteSchema,
 } as const satisfies Record<string, TObject>
 
