@@ -25,7 +25,7 @@ requires: {api: {interface: api, optional: true}, runtime: {interface: runtime, 
 actions:
   join: {commands: [{name: j, note: {text: '{{ params.tag }}'}}]}
   drain: {phase: leave, commands: [{name: d, note: {text: '{{ node.id }} {{ leaving | map: "id" | join }} of {{ before | map: "id" | join }}, {{ staying | map: "id" | join }} stay'}}]}
-  handOver: {phase: leave, commands: [{name: h, note: {text: h}}]}
+  handOver: {phase: leave, commands: [{name: h, note: {text: 'hand over {{ params.tag }}'}}]}
   check: {commands: [{name: c, note: {text: c}}]}
   stop: {phase: remove, commands: [{name: s, note: {text: 'stop {{ params.tag }}'}}]}
   forgetAll: {phase: remove, on: first, commands: [{name: f, note: {text: f}}]}
@@ -103,8 +103,9 @@ t.test('a node that a smaller group gives up is drained, then emptied, users bef
   t.match(countGraph(graph), { departing: 6 })
 })
 
-t.test('what leaves is rendered as it was applied', async (t) => {
+t.test('what leaves is taken away as it was applied, and says goodbye with the parameters of now', async (t) => {
   const graph = build(withCount(2, (plan) => (plan['components'][2].with = { tag: 'two' })), after(three, first))
+  t.equal(textOf(graph, 'workers/handOver@w3'), 'hand over two')
   t.equal(textOf(graph, 'workers/stop@w3'), 'stop one')
   t.equal(textOf(graph, 'workers/join@w1'), 'two')
 })
@@ -178,6 +179,8 @@ t.test('a departure that was not completed goes on with what is left of it, one 
     'api/forget:workers.api@c1': ['workers/remove@w3'],
   })
   t.equal(textOf(third, 'workers/remove@w3'), 'remove one')
+  const stuck = withCount(2, (plan) => (plan['components'][2].with = { tag: 'two' }))
+  t.equal(textOf(build(stuck, after(two, second, applied(second, (id) => !/w3$/.test(id)))), 'workers/handOver@w3'), 'hand over two', 'who asked for a consent, and failed, is given it by the next plan')
   t.strictSame(third.departures?.[0]?.departures[1]?.done, ['workers/drain@w3', 'workers/handOver@w3', 'workers/stop@w3'])
   const all = new Map([...failed, ...applied(third)])
   t.equal(build(two, after(two, third, all)).departures, undefined)

@@ -92,7 +92,8 @@ export class DeparturePlanner {
   #buildDeparting(leaving: Leaving, contexts: ReadonlyMap<string, ComponentContext>, suffix: string): Departing {
     const { component } = leaving
     const context = contexts.get(component)!
-    const input: DeparturePlotInput = { leaving, context, suffix, isPart: this.#input.kind === 'apply' && !leaving.isWhole && this.#input.contexts.has(component), isRegistered: this.#input.isRegistered }
+    const staying = this.#input.kind === 'apply' && !leaving.isWhole ? this.#input.contexts.get(component) : undefined
+    const input: DeparturePlotInput = { leaving, context, suffix, staying, isRegistered: this.#input.isRegistered }
     const plot = new DeparturePlot(input)
     const forProviders = instantiateForProviders(input, this.#findRelations(leaving, context, contexts))
     const members = [...plot.instances, ...forProviders.map(({ instance }) => instance)]

@@ -14,8 +14,8 @@ import { describeNodes } from './waves.js'
 export interface DeparturePlotInput {
   readonly leaving: Leaving
   readonly context: ComponentContext
-  /** Whether the component has other nodes that stay. */
-  readonly isPart: boolean
+  /** The component as it is in the new plan, when it has other nodes that stay. */
+  readonly staying: ComponentContext | undefined
   /** Distinguishes what leaves of older plans. */
   readonly suffix: string
   readonly isRegistered: (node: NodeId) => boolean
@@ -31,14 +31,15 @@ export class DeparturePlot {
   /** Node → the one that must have been left before. */
   readonly #previous = new Map<NodeId, Bundle>()
 
-  constructor({ leaving, context, isPart, suffix, isRegistered }: DeparturePlotInput) {
+  constructor({ leaving, context, staying, suffix, isRegistered }: DeparturePlotInput) {
+    const isPart = staying !== undefined
     this.component = leaving.component
     const nodes = leaving.nodes.filter(isRegistered)
     const phases = isPart ? ['leave', 'remove'] : ['remove']
     const actions = context.entry.blueprint.compiled.actions.filter(({ phase, on }) => phases.includes(phase) && (leaving.isWhole || on === 'each'))
     const done = new Set(leaving.done)
     this.#actions = new Map(context.entry.blueprint.compiled.actions.map((action) => [action.name, action]))
-    this.instances = actions.flatMap((action) => instantiate(context, action, nodes)).filter(({ id }) => !done.has(id))
+    this.instances = actions.flatMap((action) => instantiate(context, action, nodes, action.phase === 'leave' ? staying : undefined)).filter(({ id }) => !done.has(id))
     const bundle = (name: string, meaning: string, members: readonly Instance[]): Bundle => ({ gate: gateIdOf(this.component, `${name}${suffix}`), component: this.component, meaning, members })
     this.#byAction = new Map([...groupBy(this.instances, ({ action }) => action.name)].map(([name, members]) => [name, bundle(`leaving-${name}`, `${name} of ${this.component} on ${describeNodes(nodes)}`, members)]))
     this.onNode = new Map([...groupBy(this.instances.filter(({ consumer }) => consumer === null), ({ node }) => node)].map(([node, members]) => [node, bundle(`gone-from-${node}`, `${this.component} gone from ${node}`, members)]))
@@ -72,12 +73,19 @@ export class DeparturePlot {
   }
 }
 
-function instantiate(context: ComponentContext, action: CompiledAction, nodes: readonly NodeId[]): Instance[] {
+/**
+ * What says goodbye speaks to those that stay, who are as the plan of now says: a limit or a consent that a person has just put there counts. What takes away takes away what was applied.
+ */
+function paramsFor(context: ComponentContext, staying: ComponentContext | undefined): Readonly<Record<string, unknown>> {
+  return staying?.entry.blueprint === context.entry.blueprint ? { params: staying.entry.parameters } : {}
+}
+
+function instantiate(context: ComponentContext, action: CompiledAction, nodes: readonly NodeId[], staying: ComponentContext | undefined): Instance[] {
   const component = context.entry.component.name
   const [first] = nodes
   if (first === undefined) return []
   if (action.on !== 'relation') {
-    return (action.on === 'first' ? [first] : nodes).map((node): Instance => ({ id: actionIdOf(component, action.name, node), name: action.name, node, action, context: context.at(node), consumer: null, ofWave: null }))
+    return (action.on === 'first' ? [first] : nodes).map((node): Instance => ({ id: actionIdOf(component, action.name, node), name: action.name, node, action, context: context.at(node).with(paramsFor(context, staying)), consumer: null, ofWave: null }))
   }
   return context.consumers.filter(({ binding }) => binding.compiled.removeAction === action.name).map(({ binding, name, relation }): Instance => {
     const consumer = { component: name, relation: binding.relation }
