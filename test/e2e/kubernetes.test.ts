@@ -1,7 +1,8 @@
 /**
  * A Kubernetes cluster from a plan, on real nodes, with real kubelets: made while an agent is killed in the middle of `kubeadm init` and the server in the middle of a join; used with the stock
- * kubectl; checked, scaled out, rebooted, and taken away. Packages and images are the tests' own (docs/kubernetes-packages.md).
+ * kubectl; checked, scaled out and in, rebooted, one of its nodes lost, and taken away. Packages and images are the tests' own (docs/kubernetes-packages.md).
  */
+import { callApi } from '@lichen/demo'
 import t, { type Test } from 'tap'
 import { eventually } from '../eventually.js'
 import { buildKubernetesPlan } from '../kubernetes/kubernetes-plan.js'
@@ -104,7 +105,7 @@ t.test('Kubernetes from a plan', { skip: skipReason() }, async (t) => {
     await kubectl(cluster, 'apply --filename /root/survivor.yaml')
     await kubectl(cluster, 'rollout status deployment/survivor --timeout=120s')
     const readPods = async (): Promise<readonly (readonly string[])[]> =>
-      (await kubectl(cluster, `get pods --selector app=survivor --output 'jsonpath={range .items[*]}{.metadata.name} {.spec.nodeName} {.status.conditions[?(@.type=="Ready")].status} {.metadata.deletionTimestamp}{"\n"}{end}'`)).trim().split('\n').map((line) => line.trim().split(' '))
+      (await kubectl(cluster, `get pods --selector app=survivor --output 'jsonpath={range .items[*]}{.metadata.name} {.spec.nodeName} {.status.conditions[?(@.type=="Ready")].status} {.metadata.deletionTimestamp}{"\\n"}{end}'`)).trim().split('\n').map((line) => line.trim().split(' '))
     const service = (await kubectl(cluster, `get service survivor --output 'jsonpath={.spec.clusterIP}'`)).trim()
     /** Who answers of so many requests. Until the cluster knows that a node is lost, some of them go there. */
     const ask = async (count: number): Promise<string[]> =>
@@ -127,18 +128,26 @@ t.test('Kubernetes from a plan', { skip: skipReason() }, async (t) => {
     await kubectl(cluster, 'delete --filename /root/survivor.yaml --timeout=120s')
   })
 
+  await step(t, 'a worker leaves when the budget of its pods allows it, they go elsewhere, and it is clean then', async (t) => {
+    await kubectl(cluster, 'rollout status deployment/web --timeout=120s')
+    const leaver = (await kubectl(cluster, `get pods --selector app=web --output 'jsonpath={.items[0].spec.nodeName}'`)).trim()
+    await kubectl(cluster, 'create poddisruptionbudget web --selector app=web --min-available 2')
+    await callApi(cluster.server(), 'PATCH', `/v1/nodes/${leaver}`, { labels: { cluster: null } })
+    const refused = await cluster.submit('apply', buildKubernetesPlan(kube, files.url, { version, drainS: 20 }))
+    t.match(await cluster.ended(t, refused), { outcome: 'failed' })
+    t.match((await cluster.actions(refused)).find(({ id }) => id === `workers/leave@${leaver}`)?.result?.failure, { message: /cannot be drained \(it had 20 s\): default\/web-\S+: its budget web lets nobody go \(2 healthy, 2 needed\)/ })
+    t.equal((await kubectl(cluster, `get node ${leaver} --output 'jsonpath={.spec.unschedulable}'`)).trim(), '', 'it takes pods again')
+    await kubectl(cluster, `patch poddisruptionbudget web --patch '{"spec":{"minAvailable":1}}'`)
+    await succeed(t, cluster, 'apply', plan)
+    t.same(await readNodes(cluster), ['cp', 'w1', 'w2', 'w3'].filter((node) => node !== leaver).map((node) => `${node} True`))
+    await kubectl(cluster, 'rollout status deployment/web --timeout=120s')
+    t.same((await kubectl(cluster, `get pods --selector app=web --output 'jsonpath={.items[*].spec.nodeName}'`)).trim().split(' ').sort(), ['w1', 'w2', 'w3'].filter((node) => node !== leaver))
+    t.equal(await readRest(cluster, leaver), '', 'nothing is left there')
+  })
+
   await step(t, 'without it the nodes are as they were', async (t) => {
     await succeed(t, cluster, 'destroy', plan)
-    for (const node of ['cp', 'w1', 'w2', 'w3']) {
-      const left = await cluster.shell(node, `
-        ls --directory /etc/kubernetes /var/lib/kubelet /var/lib/etcd /opt/cni /etc/cni /var/lib/cni /etc/containerd /var/lib/containerd /run/containerd /var/lib/lichen/kubernetes /usr/local/sbin/lichen-* /etc/*/*lichen-kubernetes* 2>/dev/null
-        dpkg-query --show --showformat '\${db:Status-Abbrev} \${Package}\\n' kubelet kubeadm kubectl containerd 2>/dev/null | grep '^.[^n]'
-        iptables-save 2>/dev/null | grep --extended-regexp 'KUBE|lichen'
-        ip route show proto 76; ip -brief link show type bridge; ip -brief link show type veth | grep --invert-match host0
-        pgrep --list-name 'kube|etcd|containerd'; findmnt --list --noheadings --output TARGET | grep --extended-regexp 'kubelet|containerd'
-        true`)
-      t.equal(left, '', `nothing is left on ${node}`)
-    }
+    for (const node of ['cp', 'w1', 'w2', 'w3']) t.equal(await readRest(cluster, node), '', `nothing is left on ${node}`)
   })
 })
 
@@ -171,6 +180,16 @@ spec: {selector: {app: survivor}, ports: [{port: 80, targetPort: 8080}]}
 `
 
 const kubectl = (cluster: Cluster, words: string): Promise<string> => cluster.shell('cp', `kubectl --kubeconfig /etc/kubernetes/admin.conf ${words}`)
+
+/** What Kubernetes has left on a node, in lines. */
+const readRest = (cluster: Cluster, node: string): Promise<string> =>
+  cluster.shell(node, `
+    ls --directory /etc/kubernetes /var/lib/kubelet /var/lib/etcd /opt/cni /etc/cni /var/lib/cni /etc/containerd /var/lib/containerd /run/containerd /var/lib/lichen/kubernetes /usr/local/sbin/lichen-* /etc/*/*lichen-kubernetes* 2>/dev/null
+    dpkg-query --show --showformat '\${db:Status-Abbrev} \${Package}\\n' kubelet kubeadm kubectl containerd 2>/dev/null | grep '^.[^n]'
+    iptables-save 2>/dev/null | grep --extended-regexp 'KUBE|lichen'
+    ip route show proto 76; ip -brief link show type bridge; ip -brief link show type veth | grep --invert-match host0
+    pgrep --list-name 'kube|etcd|containerd'; findmnt --list --noheadings --output TARGET | grep --extended-regexp 'kubelet|containerd'
+    true`)
 
 /** Name and readiness of each node. */
 const readNodes = async (cluster: Cluster): Promise<string[]> =>
