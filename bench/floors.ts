@@ -5,7 +5,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import grpc from '@grpc/grpc-js'
 import sqlite3 from 'sqlite3'
-import { AgentGatewayClient, AgentGatewayService, type AgentMessage, type EngineMessage } from '@lichen/protocol'
+import { AgentGatewayClient, type AgentMessage } from '@lichen/protocol'
 import { readCpuS, readRssMiB, startProgram } from './children.js'
 import { median } from './quantile.js'
 
@@ -51,32 +51,25 @@ function makeCertificate(directory: string): { readonly key: string; readonly ce
   return { key, certificate }
 }
 
-/** Small messages per second one way on an empty bidirectional gRPC stream over TLS, server and client in this process. */
-export async function measureGrpcStream(directory: string, count = 100_000): Promise<number> {
+/** Messages of 200 bytes per second one way on an empty bidirectional gRPC stream over mutual TLS, to a server in a process of its own that only counts. */
+export async function measureGrpcStream(directory: string, count = 200_000): Promise<number> {
   const { key, certificate } = makeCertificate(directory)
-  const server = new grpc.Server()
-  let received = 0
-  let finish: () => void = () => undefined
-  const done = new Promise<void>((resolve) => (finish = resolve))
-  server.addService(AgentGatewayService, {
-    join: () => undefined,
-    renew: () => undefined,
-    connect: (call: grpc.ServerDuplexStream<AgentMessage, EngineMessage>) => call.on('data', () => ++received === count && finish()).on('end', () => call.end()),
-  })
-  const port = await new Promise<number>((resolve, reject) =>
-    server.bindAsync('127.0.0.1:0', grpc.ServerCredentials.createSsl(null, [{ private_key: readFileSync(key), cert_chain: readFileSync(certificate) }]), (error, bound) => (error ? reject(error) : resolve(bound))),
-  )
-  const client = new AgentGatewayClient(`localhost:${port}`, grpc.credentials.createSsl(readFileSync(certificate)))
+  const server = startProgram('grpc-floor.ts', [key, certificate])
+  const { port } = await server.hear((line) => line.port !== undefined)
+  const pem = readFileSync(certificate)
+  const client = new AgentGatewayClient(`localhost:${port}`, grpc.credentials.createSsl(pem, readFileSync(key), pem), { 'grpc.enable_channelz': 0 })
   const stream = client.connect()
-  stream.on('error', () => undefined).resume()
+  await new Promise<void>((resolve, reject) => stream.on('error', reject).on('data', () => resolve()))
   const message: AgentMessage = { message: { $case: 'heartbeat', value: { facts: 'x'.repeat(190) } } }
+  server.process.stdin!.write(`count ${count}\n`)
+  await server.hear((line) => line.counting === true)
   const start = performance.now()
   for (let i = 0; i < count; i++) if (!stream.write(message)) await new Promise((resolve) => stream.once('drain', resolve))
-  await done
+  await server.hear((line) => line.counted === true)
   const rate = count / elapsedS(start)
-  stream.end()
+  stream.removeAllListeners('error').on('error', () => undefined)
   client.close()
-  server.forceShutdown()
+  await server.end('SIGTERM')
   return rate
 }
 

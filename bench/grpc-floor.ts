@@ -1,6 +1,6 @@
 /**
  * Child program: a bare gRPC server with mutual TLS that does nothing of ours. argv: key, certificate (PEM files; the certificate is the authority, too). Prints `{port}`, then for each line on
- * its standard input sends one message down every stream, and prints `{fanOutMs, rssMiB}` when each has answered.
+ * its standard input sends one message down every stream, and prints `{fanOutMs, rssMiB}` when each has answered. The line `count N` has it print `{counting}`, and `{counted}` when N more messages have come.
  */
 import { readFileSync } from 'node:fs'
 import { createInterface } from 'node:readline'
@@ -13,6 +13,7 @@ const certificate = readFileSync(certificateFile)
 const streams = new Set<grpc.ServerDuplexStream<AgentMessage, EngineMessage>>()
 const message: EngineMessage = { message: { $case: 'order', value: { order: Buffer.alloc(150), keyId: 'floor', signature: Buffer.alloc(64), batch: Buffer.alloc(32) } } }
 let answers = 0
+let countdown = 0
 let allAnswered: () => void = () => undefined
 
 const server = new grpc.Server({ 'grpc.enable_channelz': 0 })
@@ -21,7 +22,10 @@ server.addService(AgentGatewayService, {
   renew: () => undefined,
   connect(call: grpc.ServerDuplexStream<AgentMessage, EngineMessage>) {
     streams.add(call)
-    call.on('error', () => undefined).on('data', () => ++answers === streams.size && allAnswered()).on('end', () => call.end())
+    call.on('error', () => undefined).on('data', () => {
+      if (++answers === streams.size) allAnswered()
+      if (countdown > 0 && --countdown === 0) console.log(JSON.stringify({ counted: true }))
+    }).on('end', () => call.end())
     // The client takes the stream as open when this comes.
     call.write(message)
   },
@@ -31,7 +35,12 @@ server.bindAsync('127.0.0.1:0', grpc.ServerCredentials.createSsl(certificate, [{
   console.log(JSON.stringify({ port }))
 })
 
-createInterface({ input: process.stdin }).on('line', () => {
+createInterface({ input: process.stdin }).on('line', (line) => {
+  const [, count] = /^count (\d+)$/.exec(line) ?? []
+  if (count !== undefined) {
+    countdown = Number(count)
+    return void console.log(JSON.stringify({ counting: true }))
+  }
   answers = 0
   const start = performance.now()
   allAnswered = () => console.log(JSON.stringify({ fanOutMs: performance.now() - start, rssMiB: readRssMiB(process.pid) }))

@@ -103,8 +103,9 @@ const sections: Readonly<Record<string, (floors: Floors) => Promise<void>>> = {
     const ownShare = await measureOwnShare(runs)
     figures.push({
       what: 'simulated task-runs, one process', value: perCpuSecond, unit: '/s of a core', target: { atLeast: 200 }, floor: { what: '/s if only what is simulated took time', value: perCpuSecond / ownShare },
-      note: `${perSecond}/s of real time; all faults; ${(ownShare * 100).toFixed(0)} % of the time is spent in the packages of Lichen; one for ${Math.round(stream / perCpuSecond)} messages of an empty gRPC stream (${Math.round(referenceStream / 200)} is as good as 200/s where the target was set)`,
+      note: `${perSecond}/s of real time; all faults; ${(ownShare * 100).toFixed(0)} % of the time is spent in the packages of Lichen`,
     })
+    figures.push({ what: '  messages of an empty gRPC stream that cost as much as one', value: stream / perCpuSecond, unit: '', target: { atMost: referenceStream / 200 }, note: `200/s against the ${referenceStream} messages/s of the machine where the target was set` })
   },
 }
 
