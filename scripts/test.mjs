@@ -70,8 +70,8 @@ if (!existsSync(marker) || readFileSync(marker, 'utf8') !== plugins) {
   step('tap and its plugins', join(root, 'node_modules/.bin/tap'), ['build'])
   writeFileSync(marker, plugins)
 }
-// The life of a cluster (upgrade, scaling, reboots, certificates) and all that one refuses take as long as all other nodes together: `npm run e2e:kubernetes` has them.
-const isOnDemand = (file) => ['test/e2e/kubernetes-life.test.ts', 'test/e2e/kubernetes-refusals.test.ts'].includes(file)
+// The life of a cluster (upgrade, scaling, reboots, certificates) takes as long as all other nodes together: `npm run e2e:kubernetes` has it.
+const isOnDemand = (file) => file === 'test/e2e/kubernetes-life.test.ts'
 const all = listTests(join(root, 'test')).sort().filter((file) => !isOnDemand(file))
 const files = wanted.length > 0 ? wanted : all
 if (wanted.length === 0) {
