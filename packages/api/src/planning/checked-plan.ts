@@ -9,11 +9,11 @@ import type { Context } from '../context.js'
  */
 export async function findPlanProblems({ store, catalog, nodes }: Pick<Context, 'store' | 'catalog' | 'nodes'>, plan: Plan, kind: TaskKind): Promise<readonly Problem[]> {
   // The usual case first: sound on the nodes as last read, without a question to the store. A destroy goes to the deployment's own nodes only, and rules may ask for them.
-  const isAlone = kind !== 'apply' || !asksForNeighbours(plan, catalog)
+  const isAlone = !asksForNeighbours(plan, catalog, kind)
   if (kind !== 'destroy' && isAlone && !asksForBefore(plan, catalog) && checkPlan(plan, catalog, await nodes.readRecent(), { kind }).length === 0) return []
   const { project, deployment } = nameDeployment(plan)
   const [footprint, records, known, neighbours] = await Promise.all([
-    store.tasks.readFootprint(project, deployment), nodes.readFresh(), isAlone ? [] : store.tasks.readApplied(project, deployment), isAlone ? [] : readNeighbours(store.tasks, project, deployment),
+    store.tasks.readFootprint(project, deployment), nodes.readFresh(), isAlone ? [] : store.tasks.readApplied(project, deployment), readNeighbours(store.tasks, { plan, catalog, kind, project, deployment }),
   ])
   return checkPlan(plan, catalog, records, { placement: footprint?.placement, kind, inheritance: buildInheritance(footprint, new Set(known.map(({ action }) => action))), neighbours })
 }
@@ -23,7 +23,7 @@ export async function buildGraphNow({ store, catalog, nodes }: Pick<Context, 'st
   const { project, deployment } = nameDeployment(plan)
   const [footprint, records, known, neighbours] = await Promise.all([
     store.tasks.readFootprint(project, deployment), nodes.readFresh(), kind === 'check' ? [] : store.tasks.readApplied(project, deployment),
-    kind === 'apply' && asksForNeighbours(plan, catalog) ? readNeighbours(store.tasks, project, deployment) : [],
+    readNeighbours(store.tasks, { plan, catalog, kind, project, deployment }),
   ])
   const applied = new Map(known.map((entry) => [entry.action, entry]))
   return buildGraph({ plan, catalog, nodes: records, placement: footprint?.placement, kind, applied, inheritance: buildInheritance(footprint, applied), neighbours })

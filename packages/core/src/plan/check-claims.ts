@@ -2,6 +2,7 @@
 import { parseBlueprintReference } from '../blueprint/catalog.js'
 import type { Catalog } from '../blueprint/blueprint-schema.js'
 import type { Problem } from '../errors.js'
+import type { TaskKind } from '../graph/action-graph.js'
 import type { LeavingPlan } from '../graph/departures.js'
 import type { Inheritance } from '../graph/inheritance.js'
 import type { NodeId } from '../ids.js'
@@ -18,8 +19,8 @@ export interface Neighbour {
 /** Nodes that a message names; of more it says how many. */
 const maxNamed = 5
 
-/** Whether a blueprint of the plan claims anything: only then others have to be asked for. */
-export const asksForNeighbours = (plan: Plan, catalog: Catalog): boolean => plan.components.some(({ blueprint }) => claimsOf(blueprint, catalog).length > 0)
+/** Whether other deployments matter to a task of this plan: an apply of a blueprint that claims something. What is there already is asked nothing. */
+export const asksForNeighbours = (plan: Plan, catalog: Catalog, kind: TaskKind): boolean => kind === 'apply' && plan.components.some(({ blueprint }) => claimsOf(blueprint, catalog).length > 0)
 
 /** A problem for each component, what it claims, and who has it: components of the plan, those that leave with it, and those of neighbours. */
 export function checkClaims(plan: Plan, catalog: Catalog, placement: Placement, leaving: readonly LeavingPlan[], neighbours: readonly Neighbour[]): Problem[] {

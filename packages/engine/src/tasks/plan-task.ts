@@ -1,5 +1,5 @@
 /** From an accepted plan to its action graph, or to the end of the task when the plan does not fit any more. */
-import { type ActionGraph, type ActionId, asksForNeighbours, buildGraph, buildInheritance, type Catalog, type Departure, findForgotten, type Footprint, type FormerPlan, type NodeRecord, type Parsed, parsePlan, type Problem, type TaskEvent, type TaskView } from '@lichen/core'
+import { type ActionGraph, type ActionId, buildGraph, buildInheritance, type Catalog, type Departure, findForgotten, type Footprint, type FormerPlan, type NodeRecord, type Parsed, parsePlan, type Problem, type TaskEvent, type TaskView } from '@lichen/core'
 import { type AppliedAction, readNeighbours, type Store, type TaskSummary } from '@lichen/store'
 import type { EngineLog } from '../engine-log.js'
 
@@ -33,7 +33,7 @@ export async function planTask({ store, readNodes, catalog, lostAfterMs, log }: 
   const nodes = registered.map((node) => (node.lastSeenAt >= summary.createdAt - lostAfterMs ? { ...node, state: 'ready' as const } : node))
   const applied = new Map(known.map((entry) => [entry.action, entry]))
   const parsed = parsePlan(plan)
-  const neighbours = parsed.ok && kind === 'apply' && asksForNeighbours(parsed.value, catalog) ? await readNeighbours(store.tasks, project, deployment) : []
+  const neighbours = parsed.ok ? await readNeighbours(store.tasks, { plan: parsed.value, catalog, kind, project, deployment }) : []
   let built: Parsed<ActionGraph>
   try {
     built = parsed.ok ? buildGraph({ plan: parsed.value, kind, catalog, nodes, placement: footprint?.placement, applied, inheritance: buildInheritance(footprint, applied), neighbours, ...(operation !== null && { operation }) }) : parsed
