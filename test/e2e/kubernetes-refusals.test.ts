@@ -7,6 +7,7 @@ import t, { type Test } from 'tap'
 import { eventually } from '../eventually.js'
 import { makeSigningKey } from '../agent/apt-repository.js'
 import { buildKubernetesPlan, type KubernetesPlan } from '../kubernetes/kubernetes-plan.js'
+import { makeDeployment } from '../kubernetes/manifests.js'
 import { buildKubePackages } from '../kubernetes/packages/build.js'
 import { serveDirectory } from '../kubernetes/serve-directory.js'
 import { cacheDirectory, makeDirectory, skipReason } from '../lab/lab-fixture.js'
@@ -136,7 +137,7 @@ t.test('what cannot become a Kubernetes cluster', { skip: skipReason() }, async 
 
   /** One more pod, which hears no signal and has an hour to end. */
   const stubbornWeb = (): Record<string, unknown> => ({
-    manifests: [...(planOf().components.find(({ name }) => name === 'web')!.with!['manifests'] as string[]), stubborn(kube.images.find(({ name }) => name === 'busybox')!.reference)],
+    manifests: [...(planOf().components.find(({ name }) => name === 'web')!.with!['manifests'] as string[]), makeStubborn(kube.images.find(({ name }) => name === 'busybox')!.reference)],
     waitFor: [{ resource: 'deployment/web' }, { resource: 'deployment/stubborn' }],
   })
   const readNode = (): Promise<string> => kubectl(`get node w1 --output 'jsonpath={.status.conditions[?(@.type=="Ready")].status}{.spec.unschedulable}'`)
@@ -186,19 +187,8 @@ t.test('what cannot become a Kubernetes cluster', { skip: skipReason() }, async 
   })
 })
 
-const stubborn = (image: string): string => `
-apiVersion: apps/v1
-kind: Deployment
-metadata: {name: stubborn}
-spec:
-  replicas: 1
-  selector: {matchLabels: {app: stubborn}}
-  template:
-    metadata: {labels: {app: stubborn}}
-    spec:
-      terminationGracePeriodSeconds: 3600
-      containers: [{name: stubborn, image: '${image}', command: [sh, -c, 'trap "" TERM; while :; do sleep 1; done']}]
-`
+const makeStubborn = (image: string): string =>
+  makeDeployment({ name: 'stubborn', replicas: 1, image, script: 'trap "" TERM; while :; do sleep 1; done', pod: { terminationGracePeriodSeconds: 3600 } })
 
 interface PlanDraft extends Omit<KubernetesPlan, 'metadata' | 'nodes' | 'components'> {
   readonly metadata: { name: string }

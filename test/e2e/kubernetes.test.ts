@@ -6,6 +6,7 @@ import { callApi } from '@lichen/demo'
 import t, { type Test } from 'tap'
 import { eventually } from '../eventually.js'
 import { buildKubernetesPlan } from '../kubernetes/kubernetes-plan.js'
+import { makeWebsite } from '../kubernetes/manifests.js'
 import { buildKubePackages } from '../kubernetes/packages/build.js'
 import { serveDirectory } from '../kubernetes/serve-directory.js'
 import { cacheDirectory, skipReason } from '../lab/lab-fixture.js'
@@ -101,7 +102,7 @@ t.test('Kubernetes from a plan', { skip: skipReason() }, async (t) => {
   })
 
   await step(t, 'a Deployment survives the loss of a worker: its Service keeps answering, and the replica comes back on another one', async (t) => {
-    await cluster.lab.writeIn('cp', '/root/survivor.yaml', survivor(kube.images.find(({ name }) => name === 'busybox')!.reference))
+    await cluster.lab.writeIn('cp', '/root/survivor.yaml', makeSurvivor(kube.images.find(({ name }) => name === 'busybox')!.reference))
     await kubectl(cluster, 'apply --filename /root/survivor.yaml')
     await kubectl(cluster, 'rollout status deployment/survivor --timeout=120s')
     const readPods = async (): Promise<readonly (readonly string[])[]> =>
@@ -152,32 +153,14 @@ t.test('Kubernetes from a plan', { skip: skipReason() }, async (t) => {
 })
 
 /** Two pods on different nodes that leave a node a moment after it is lost; by default they would wait five minutes for it. */
-const survivor = (image: string): string => `
-apiVersion: apps/v1
-kind: Deployment
-metadata: {name: survivor}
-spec:
-  replicas: 2
-  selector: {matchLabels: {app: survivor}}
-  template:
-    metadata: {labels: {app: survivor}}
-    spec:
-      terminationGracePeriodSeconds: 1
-      tolerations:
-        - {key: node.kubernetes.io/not-ready, operator: Exists, effect: NoExecute, tolerationSeconds: 2}
-        - {key: node.kubernetes.io/unreachable, operator: Exists, effect: NoExecute, tolerationSeconds: 2}
-      affinity: {podAntiAffinity: {requiredDuringSchedulingIgnoredDuringExecution: [{topologyKey: kubernetes.io/hostname, labelSelector: {matchLabels: {app: survivor}}}]}}
-      containers:
-        - name: web
-          image: ${image}
-          command: [sh, -c, 'mkdir /www && hostname >/www/index.html && exec httpd -f -p 8080 -h /www']
-          readinessProbe: {httpGet: {port: 8080}, periodSeconds: 1}
----
-apiVersion: v1
-kind: Service
-metadata: {name: survivor}
-spec: {selector: {app: survivor}, ports: [{port: 80, targetPort: 8080}]}
-`
+const makeSurvivor = (image: string): string =>
+  makeWebsite({
+    name: 'survivor', replicas: 2, image,
+    pod: {
+      tolerations: ['not-ready', 'unreachable'].map((taint) => ({ key: `node.kubernetes.io/${taint}`, operator: 'Exists', effect: 'NoExecute', tolerationSeconds: 2 })),
+      affinity: { podAntiAffinity: { requiredDuringSchedulingIgnoredDuringExecution: [{ topologyKey: 'kubernetes.io/hostname', labelSelector: { matchLabels: { app: 'survivor' } } }] } },
+    },
+  })
 
 const kubectl = (cluster: Cluster, words: string): Promise<string> => cluster.shell('cp', `kubectl --kubeconfig /etc/kubernetes/admin.conf ${words}`)
 

@@ -3,6 +3,7 @@ import { readFileSync } from 'node:fs'
 import { dirname, join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { parse } from 'yaml'
+import { makeWebsite } from './manifests.js'
 import type { KubePackages } from './packages/build.js'
 import type { ImageRole } from './packages/images.js'
 
@@ -28,32 +29,12 @@ export interface PlanChanges {
   readonly drainS?: number
 }
 
-/** What Deployments of these tests ask for: one pod on each worker. */
-const manifests = (image: string): readonly string[] => [
-  `
-apiVersion: apps/v1
-kind: Deployment
-metadata: {name: web}
-spec:
-  replicas: 2
-  selector: {matchLabels: {app: web}}
-  template:
-    metadata: {labels: {app: web}}
-    spec:
-      terminationGracePeriodSeconds: 1
-      topologySpreadConstraints: [{maxSkew: 1, topologyKey: kubernetes.io/hostname, whenUnsatisfiable: DoNotSchedule, labelSelector: {matchLabels: {app: web}}}]
-      containers:
-        - name: web
-          image: ${image}
-          command: [sh, -c, 'mkdir /www && hostname >/www/index.html && echo serving && exec httpd -f -p 8080 -h /www']
-          readinessProbe: {httpGet: {port: 8080}, periodSeconds: 1}
----
-apiVersion: v1
-kind: Service
-metadata: {name: web}
-spec: {selector: {app: web}, ports: [{port: 80, targetPort: 8080}]}
-`,
-]
+/** Two pods, one on each worker. */
+const makeWeb = (image: string): string =>
+  makeWebsite({
+    name: 'web', replicas: 2, image, greeting: 'serving',
+    pod: { topologySpreadConstraints: [{ maxSkew: 1, topologyKey: 'kubernetes.io/hostname', whenUnsatisfiable: 'DoNotSchedule', labelSelector: { matchLabels: { app: 'web' } } }] },
+  })
 
 /** The plan; packages and images come from `url`, where `kube.directory` is served. */
 export function buildKubernetesPlan(kube: KubePackages, url: string, { version, controlPlane, drainS }: PlanChanges): KubernetesPlan {
@@ -74,6 +55,6 @@ export function buildKubernetesPlan(kube: KubePackages, url: string, { version, 
   })
   if (controlPlane) plan.nodes.find(({ name }) => name === 'control')!.count = controlPlane.count
   change('workers', { images: { archives: archives(['node']) }, ...(drainS === undefined ? {} : { drain: { deadlineS: drainS } }) })
-  change('web', { manifests: manifests(referenceOf('busybox')), waitFor: [{ resource: 'deployment/web' }] })
+  change('web', { manifests: [makeWeb(referenceOf('busybox'))], waitFor: [{ resource: 'deployment/web' }] })
   return plan
 }
