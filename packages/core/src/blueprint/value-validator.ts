@@ -3,13 +3,21 @@ import addFormats from 'ajv-formats'
 import type { ErrorObject } from 'ajv'
 import type { ValueValidator } from './compiled-blueprint.js'
 
+const options = { allErrors: true, useDefaults: true, strict: true, allowUnionTypes: true, strictRequired: false, strictTypes: false } as const
+
+/** Knows what a JSON Schema may be. It is one for all of them: it compiles the schema of schemas, which takes longer than the schemas of a whole catalog. */
+const schemas = new Ajv2020({ ...options, logger: false })
+addFormats.default(schemas)
+
 /**
  * A validator for a JSON Schema (2020-12); an absent schema allows no parameter at all. The value it gives back is a copy with defaults filled in.
  * @throws the error of ajv when the schema is not valid
  */
 export function compileValidator(schema: Record<string, unknown> | undefined): ValueValidator {
-  const ajv = new Ajv2020({ allErrors: true, useDefaults: true, strict: true, allowUnionTypes: true, strictRequired: false, strictTypes: false })
+  // One of its own for each: two schemas may have the same `$id`.
+  const ajv = new Ajv2020({ ...options, meta: false, validateSchema: false })
   addFormats.default(ajv)
+  if (schema !== undefined) schemas.validateSchema(schema, true)
   const validate = ajv.compile(schema ?? { type: 'object', additionalProperties: false })
   return (value) => {
     const copy = structuredCopy(value)
