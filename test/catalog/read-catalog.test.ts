@@ -36,6 +36,16 @@ t.test('what stands in `shared` is a template of each blueprint that names it, a
   t.equal(after.find('two', '*')?.digest, before.find('two', '*')?.digest)
 })
 
+t.test('what a template includes of `shared` is a template of its blueprint too, through others as well', async (t) => {
+  const files = (text: string) => t.testdir({
+    shared: { 'a.liquid': "{% include 'shared/b.liquid' %}", 'b.liquid': text },
+    one: { 'blueprint.yaml': blueprint('one', '1.0.0'), templates: { 'a.liquid': "{% include 'shared/a.liquid' %}" } },
+  })
+  const before = await readCatalog(files('before'))
+  t.strictSame(Object.keys(before.list()[0]!.templates).sort(), ['a.liquid', 'shared/a.liquid', 'shared/b.liquid'])
+  t.not((await readCatalog(files('after'))).list()[0]!.digest, before.list()[0]!.digest)
+})
+
 t.test('a shared template that nobody names, one that is not there, and one of the same name are problems', async (t) => {
   const { problems } = await inspectCatalog(t.testdir({
     shared: { 'a.sh': '' },

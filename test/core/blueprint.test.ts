@@ -61,6 +61,22 @@ t.test('a template has no way to other files', async (t) => {
   t.match(problemsOf(`actions: {a: {commands: [{name: n, note: {text: "{% render '/etc/passwd' %}"}}]}, ${remove}}`), [{ code: 'BLUEPRINT_TEMPLATE', path: 'actions.a.commands[0]' }])
 })
 
+t.test('a template includes others of its blueprint, with variables of its own', (t) => {
+  const body = `actions: {a: {commands: [{name: n, file: {path: /x, template: a.liquid}}]}, ${remove}}`
+  const templates = (text: string) => ({ 'a.liquid': text, 'part.liquid': '{{ node.id }} {{ who }}{% include "end" %}', end: '.', 'circle.liquid': "{% include 'circle.liquid' %}" })
+  const render = (text: string) => {
+    const plan = makePlan((draft) => (draft['components'] = [{ name: 'c', blueprint: 'each', on: 'data' }]))
+    const graph = buildGraph({ plan, catalog: buildCatalog([makeBlueprint('each', body, templates(text))]), nodes: makeNodes(), kind: 'apply' })
+    return graph.ok ? (graph.value.actions[0]!.commands[0]!.spec as { content: string }).content : graph.problems
+  }
+  t.match(render("{% include 'part.liquid', who: 'one' %} {% include 'part.liquid', who: component.name %}"), /^(\S+) one\. \1 c\.$/)
+  t.match(render("{% include 'part.liquid' %}"), [{ code: 'PLAN_TEMPLATE', message: /undefined variable: who/ }])
+  t.match(problemsOf(body, templates("{% include 'gone' %}")), [{ code: 'BLUEPRINT_TEMPLATE', path: 'actions.a.commands[0].file.template', message: 'a.liquid includes "gone", which is not there' }])
+  t.match(problemsOf(body, templates("{%- include 'circle.liquid' %}")), [{ code: 'BLUEPRINT_TEMPLATE', message: 'circle.liquid includes itself by "circle.liquid"' }])
+  t.match(problemsOf(body, templates("{% include '/etc/passwd' %}")), [{ code: 'BLUEPRINT_TEMPLATE', message: /includes "\/etc\/passwd", which is not there/ }])
+  t.end()
+})
+
 const rehearsed: readonly [string, string, Partial<Record<keyof Problem, unknown>>][] = [
   ['a variable that does not exist', `actions: {a: {commands: [${note}, {name: n, note: {text: '{{ params.nope }}'}}]}, ${remove}}`, { code: 'BLUEPRINT_TEMPLATE', path: 'actions.a.commands[1]', message: /undefined variable: params\.nope/ }],
   ['a variable that does not exist, in a branch that is off by default', `parameters: {type: object, properties: {debug: {type: boolean, default: false}}}\nactions: {a: {commands: [{name: n, note: {text: '{% if params.debug %}{{ params.nope }}{% endif %}'}}]}, ${remove}}`, { code: 'BLUEPRINT_TEMPLATE' }],

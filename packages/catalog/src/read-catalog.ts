@@ -37,9 +37,9 @@ export async function inspectCatalog(directory: string): Promise<{ readonly cata
   for (const folder of await listBlueprints(directory)) {
     const text = await readFile(join(folder, 'blueprint.yaml'), 'utf8')
     const entry = { file: relative(directory, join(folder, 'blueprint.yaml')), text }
-    const named = Object.keys(shared).filter((name) => text.includes(name))
-    for (const name of named) unnamed.delete(name)
     const own = await readTemplates(join(folder, 'templates'))
+    const named = listNamed(shared, [text, ...Object.values(own)])
+    for (const name of named) unnamed.delete(name)
     report(entry, checkOwn(own))
     const parsed = parseBlueprint(text, { ...own, ...Object.fromEntries(named.map((name) => [name, shared[name]!])) })
     if (!parsed.ok) report(entry, parsed.problems)
@@ -69,6 +69,20 @@ function checkPlace(file: string, { document }: Blueprint, twin: string | undefi
 function checkOwn(templates: Readonly<Record<string, string>>): Problem[] {
   const names = Object.keys(templates).filter((name) => name.startsWith(`${sharedDirectory}/`))
   return names.map((name) => ({ code: 'BLUEPRINT_TEMPLATE', path: '', message: `templates/${name} cannot be named: ${sharedDirectory}/ is what blueprints share` }))
+}
+
+/** The shared templates that texts name, and those that these name. */
+function listNamed(shared: Readonly<Record<string, string>>, texts: readonly string[]): string[] {
+  const named = new Set<string>()
+  const open = [...texts]
+  for (let text = open.pop(); text !== undefined; text = open.pop()) {
+    for (const name of Object.keys(shared)) {
+      if (named.has(name) || !text.includes(name)) continue
+      named.add(name)
+      open.push(shared[name]!)
+    }
+  }
+  return [...named].sort()
 }
 
 async function readShared(directory: string): Promise<Readonly<Record<string, string>>> {

@@ -10,7 +10,7 @@ import { compileValue, guard, ValueError, type CompiledValue } from './compiled-
 import { compileExpression, type CompiledExpression } from './expression.js'
 import { shapeProblems } from '../plan/shape-problems.js'
 import { parseYamlText } from '../plan/yaml-text.js'
-import { compileTemplate } from './template.js'
+import { compileTemplate, listIncluded } from './template.js'
 import { compileValidator } from './value-validator.js'
 
 /** Default retry of an action: one more try after five seconds helps against a mirror or a service that just was not ready; more would hide errors. */
@@ -138,8 +138,19 @@ class BlueprintCompiler {
       return () => rest
     }
     const fields = this.#value(rest, path)
-    const content = String(template).endsWith('.liquid') ? this.#compile('BLUEPRINT_TEMPLATE', () => guard('template', `templates/${String(template)}`, () => compileTemplate(text)), () => '') : () => text
+    const content = String(template).endsWith('.liquid') ? this.#compile('BLUEPRINT_TEMPLATE', () => guard('template', `templates/${String(template)}`, () => compileTemplate(text, this.templates)), () => '') : () => text
+    if (String(template).endsWith('.liquid')) this.#checkIncluded(text, String(template), `${path}.template`)
     return (context) => ({ ...(fields(context) as object), content: content(context) })
+  }
+
+  /** Whether what a template includes is there, and what that includes. */
+  #checkIncluded(text: string, name: string, path: string, within: readonly string[] = []): void {
+    for (const included of listIncluded(text)) {
+      const found = Object.hasOwn(this.templates, included) ? this.templates[included] : undefined
+      if (found === undefined) this.#report('BLUEPRINT_TEMPLATE', path, `${name} includes "${included}", which is not there`)
+      else if (within.includes(included)) this.#report('BLUEPRINT_TEMPLATE', path, `${name} includes itself by "${included}"`)
+      else this.#checkIncluded(found, included, path, [...within, included])
+    }
   }
 
   #validator(schema: Record<string, unknown> | undefined, path: string): ValueValidator {

@@ -1,4 +1,4 @@
-/** Liquid templates of blueprints: strict, without a file system, bounded in time and size. */
+/** Liquid templates of blueprints: strict, without a file system, bounded in time and size. One may include others of its blueprint. */
 import { Liquid, type Template } from 'liquidjs'
 import type { EvaluationContext } from './expression.js'
 
@@ -6,17 +6,35 @@ import type { EvaluationContext } from './expression.js'
 export type CompiledTemplate = (context: EvaluationContext) => string
 
 // Limits: a template of a service's configuration has some KiB and renders in microseconds. Ten MiB and one second stop a loop, not an author.
-const liquid = new Liquid({ strictFilters: true, strictVariables: true, ownPropertyOnly: true, relativeReference: false, templates: {}, parseLimit: 1e7, renderLimit: 1000, memoryLimit: 1e8, jsTruthy: false })
+const options = { strictFilters: true, strictVariables: true, ownPropertyOnly: true, relativeReference: false, cache: true, dynamicPartials: true, parseLimit: 1e7, renderLimit: 1000, memoryLimit: 1e8, jsTruthy: false } as const
+const alone = new Liquid({ ...options, templates: {} })
+const engines = new WeakMap<Templates, Liquid>()
+
+/** Texts by their names, which `{% include 'name' %}` puts in. */
+export type Templates = Readonly<Record<string, string>>
 
 /** False for a text that renders to itself. */
 export const isTemplate = (text: string): boolean => text.includes('{{') || text.includes('{%')
 
+/** The names that `{% include 'name' %}` of a text asks for. */
+export const listIncluded = (text: string): string[] => [...text.matchAll(/\{%-?\s*(?:include|render)\s+['"]([^'"]*)['"]/g)].map((match) => match[1]!)
+
 /** The compiled template; a text without any Liquid in it costs nothing to render. @throws the parse error of Liquid */
-export function compileTemplate(text: string): CompiledTemplate {
+export function compileTemplate(text: string, templates?: Templates): CompiledTemplate {
   if (!isTemplate(text)) return () => text
+  const liquid = engineOf(templates)
   const parsed: Template[] = liquid.parse(text)
   const parts = divide(text)
   return (context) => (parts && join(parts, context.variables)) ?? String(liquid.renderSync(parsed, context.variables))
+}
+
+function engineOf(templates: Templates | undefined): Liquid {
+  if (templates === undefined) return alone
+  const known = engines.get(templates)
+  if (known) return known
+  const made = new Liquid({ ...options, templates: { ...templates } })
+  engines.set(templates, made)
+  return made
 }
 
 type Part = string | readonly string[]

@@ -17,7 +17,7 @@ export function compileValidator(schema: Record<string, unknown> | undefined): V
   // One of its own for each: two schemas may have the same `$id`.
   const ajv = new Ajv2020({ ...options, meta: false, validateSchema: false })
   addFormats.default(ajv)
-  if (schema !== undefined) schemas.validateSchema(schema, true)
+  if (schema !== undefined) void schemas.validateSchema(schema, true)
   const validate = ajv.compile(schema ?? { type: 'object', additionalProperties: false })
   return (value) => {
     const copy = structuredCopy(value)
