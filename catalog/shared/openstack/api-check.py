@@ -5,10 +5,10 @@
 
 FILE (JSON): who asks (`url` of the identity service, `user`, `password`, `project`, `domain`, `region`), `units` of systemd whose journals may tell a cause, the name
 of the `node`, and `expects`, a list of
-    {"endpoint": TYPE, "public": URL}             the catalogue has this public endpoint of the service in the region
+    {"endpoint": TYPE, "public": URL}             the catalogue has this public endpoint of the service in the region; %(tenant_id)s or %(project_id)s in it is the project
     {"get": PATH, "of": TYPE}                     the service answers with 200 to a GET of PATH, with a token
     {"compute": HOST}                             nova-compute on HOST is up, not disabled, and mapped in its cell
-    {"services": [NAME], "of": TYPE}              each of these has a process that is up, on this node (compute, volumev3, orchestration)
+    {"services": [NAME], "of": TYPE}              each of these has a process that is up, on this node (compute, volumev3, orchestration); NAME@BACKEND: with that backend
     {"agents": [NAME]}                            each of these network agents on this node is alive
 """
 import json
@@ -20,6 +20,13 @@ import urllib.request
 
 # the addresses are nodes of ours: a proxy from the environment has no business between
 OPENER = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+
+# how the processes of a service are asked for: path, headers, and the key of their state. Since 3.49 the state of backends is told too.
+PROCESSES = {
+    "compute": ("/os-services", {}, "state"),
+    "volumev3": ("/os-services", {"OpenStack-API-Version": "volume 3.49"}, "state"),
+    "orchestration": ("/services", {}, "status"),
+}
 
 
 def fail(message):
@@ -47,7 +54,9 @@ class Cloud:
         try:
             with OPENER.open(request, timeout=30) as answer:
                 self.token = answer.headers["X-Subject-Token"]
-                self.catalog = json.load(answer)["token"]["catalog"]
+                token = json.load(answer)["token"]
+                self.catalog = token["catalog"]
+                self.project = token["project"]["id"]
         except urllib.error.HTTPError as error:
             fail(f"{url}: no token for user {config['user']} in project {config['project']}: HTTP {error.code}")
         except OSError as error:
@@ -82,8 +91,9 @@ def check(cloud, expected):
     causes = lambda: last_cause(cloud.config["units"])
     if "endpoint" in expected:
         found = cloud.endpoint(expected["endpoint"])
-        if found != expected["public"]:
-            fail(f"public endpoint of {expected['endpoint']} in region {cloud.config['region']}: wanted {expected['public']}, found {found}")
+        wanted = re.sub(r"%\((tenant|project)_id\)s", cloud.project, expected["public"])
+        if found != wanted:
+            fail(f"public endpoint of {expected['endpoint']} in region {cloud.config['region']}: wanted {wanted}, found {found}")
     if "get" in expected:
         cloud.get(expected["of"], expected["get"])
     if "compute" in expected:
@@ -97,12 +107,20 @@ def check(cloud, expected):
         if host not in [each["service"]["host"] for each in hypervisors]:
             fail(f"nova-compute on {host} is up, but not mapped in its cell yet: no server can be put on it")
     if "services" in expected:
-        found = {each["binary"]: each for each in cloud.get(expected["of"], "/os-services")["services"] if each["host"].split("@")[0] == node}
+        path, headers, state = PROCESSES[expected["of"]]
+        processes = cloud.get(expected["of"], path, headers)["services"]
         for name in expected["services"]:
-            if name not in found:
+            binary, _, backend = name.partition("@")
+            found = [each for each in processes if each["binary"] == binary and each["host"] == (f"{node}@{backend}" if backend else node)]
+            if not found:
                 fail(f"{name} on {node} has not reported yet{causes()}")
-            if found[name]["state"] != "up":
-                fail(f"{name} on {node} is {found[name]['state']} (last heard of at {found[name]['updated_at']}){causes()}")
+            # one that was started anew may be listed with those before it, which are down
+            up = [each for each in found if each[state] == "up"]
+            if not up:
+                last = max(found, key=lambda each: each["updated_at"] or "")
+                fail(f"{name} on {node} is {last[state]} (last heard of at {last['updated_at']}){causes()}")
+            if backend and up[0]["backend_state"] != "up":
+                fail(f"{name} on {node} is up, but its backend is not: {up[0]['backend_state'] or 'not heard of yet'}{causes()}")
     if "agents" in expected:
         found = {each["binary"]: each for each in cloud.get("network", f"/v2.0/agents?host={node}")["agents"]}
         for name in expected["agents"]:

@@ -4,6 +4,8 @@
 #   port=NUMBER:UNIT          TCP port that must be free until the unit runs
 #   interface=NAME            of the network, which must be there
 #   virtualisation=kvm        the processor must have it
+#   device=PATH:MODULE        a device of the kernel, and the module that makes it
+#   filesystem=NAME           the kernel must know it
 #   identity=URL              an http server whose clock this node's must agree with, if it answers
 set -u
 problems=()
@@ -45,6 +47,15 @@ for argument in "$@"; do
     ;;
   virtualisation=kvm)
     [ -e /dev/kvm ] || problem 'the node has no /dev/kvm: its processor has no virtualisation, or it is turned off in the firmware, or the node is a guest without it; servers can be emulated, which is slow (virtType: qemu)'
+    ;;
+  device=*)
+    [ -e "${value%%:*}" ] || modprobe --quiet "${value#*:}" 2>/dev/null
+    [ -e "${value%%:*}" ] || problem "the node has no ${value%%:*}: its kernel lacks ${value#*:}"
+    ;;
+  filesystem=*)
+    known() { grep --quiet --word-regexp "$value" /proc/filesystems; }
+    known || modprobe --quiet "fs-$value" 2>/dev/null
+    known || problem "the kernel of the node does not know the file system $value"
     ;;
   identity=*)
     if there=$(date_of "$value") && [ -n "$there" ]; then
