@@ -1,5 +1,7 @@
+import { readdirSync } from 'node:fs'
 import t from 'tap'
-import { buildLabNames, buildMirror, buildNodeNames, buildSourcesList, chooseNetworkAmong, openLab, replaceHostsBlock } from '@lichen/lab'
+import { buildLabNames, buildLinkName, buildMirror, buildNodeNames, buildSourcesList, chooseNetworkAmong, openLab, replaceHostsBlock } from '@lichen/lab'
+import { makeDirectory } from './lab-fixture.js'
 
 void t.test('a network overlaps nothing that the host uses', (t) => {
   const first = chooseNetworkAmong([], 'seed')
@@ -18,6 +20,7 @@ void t.test('interface names of the last possible node fit into 15 characters', 
   const lab = buildLabNames('/var/lib/lichen-lab', 'a-lab-with-a-name-of-32-letters-')
   t.ok(lab.bridge.length <= 15)
   t.ok(buildNodeNames(lab, 'node-244', 9999).veth.length <= 15)
+  t.ok(buildLinkName(lab, 9999, 99).length <= 15)
   t.not(buildLabNames('/a', 'x').id, buildLabNames('/b', 'x').id, 'labs of the same name in two directories do not collide')
   t.end()
 })
@@ -53,4 +56,15 @@ void t.test('names that could leave the directory or break a host name are refus
     t.throws(() => openLab({ name, directory: '/nowhere', cacheDirectory: '/nowhere' }), { code: 'LAB_BAD_OPTION' }, `"${name}"`)
   }
   t.end()
+})
+
+void t.test('links that the kernel, ifupdown or nspawn would not take are refused before anything is made', async (t) => {
+  const directory = makeDirectory(t)
+  const lab = openLab({ name: 'links', directory, cacheDirectory: '/nowhere' })
+  for (const link of ['', 'host0', 'lo', 'all', 'default', 'Prov0', '0prov', 'prov 0', 'prov/0', 'prov:0', 'prov.0', '..', 'p'.repeat(16)]) {
+    await t.rejects(lab.up({ nodes: 1, links: ['prov0', link] }), { code: 'LAB_BAD_OPTION', message: new RegExp(`^link name "${link}": `) }, `"${link}"`)
+  }
+  await t.rejects(lab.up({ nodes: 1, links: Array.from({ length: 10 }, (_, i) => `prov${i}`) }), { code: 'LAB_BAD_OPTION', message: /10 of them/ })
+  await t.rejects(lab.up({ nodes: 0 }), { code: 'LAB_BAD_OPTION' })
+  t.same(readdirSync(directory), [])
 })

@@ -1,6 +1,8 @@
-import { mkdirSync, readFileSync, symlinkSync, writeFileSync } from 'node:fs'
+import { execFileSync } from 'node:child_process'
+import { existsSync, mkdirSync, readFileSync, symlinkSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
-import t from 'tap'
+import t, { type Test } from 'tap'
+import { buildLabNames, buildLinkName, buildNodeNames } from '@lichen/lab'
 import { eventually } from '../eventually.js'
 import { findOnHost, findPids, makeDirectory, nothing, skipReason, startLab } from './lab-fixture.js'
 
@@ -157,3 +159,69 @@ void t.test('up repairs what was killed', { skip }, async (t) => {
     t.same(findOnHost(directory, 'repaired'), nothing)
   })
 })
+
+void t.test('a link beside host0', { skip }, async (t) => {
+  const { lab, directory } = startLab(t, 'links')
+  const view = await lab.up({ nodes: ['left', 'right'], links: ['prov0'] })
+  const { veth } = buildNodeNames(buildLabNames(directory, 'links'), 'left', 1)
+  const hostEnd = buildLinkName(buildLabNames(directory, 'links'), 1, 1)
+  const read = async (node: string, link: string) => JSON.parse((await lab.exec(node, ['ip', '-json', 'address', 'show', link])).stdout)[0] as IpLink
+  const ping = async (from: string, to: string): Promise<number> => (await lab.exec(from, ['ping', '-c1', '-W5', to])).exitCode
+  /** What a node is booted with, and that frames pass between the two when addresses are put there by hand. */
+  const check = async (t: Test, state: string): Promise<void> => {
+    for (const [node, address] of [['left', '198.51.100.1'], ['right', '198.51.100.2']] as const) {
+      const { flags, addr_info } = await read(node, 'prov0')
+      t.ok(['UP', 'LOWER_UP'].every((flag) => flags.includes(flag)), `prov0 of ${node} is up ${state}: ${flags.join(', ')}`)
+      const found = addr_info.filter(({ family }) => family === 'inet').map(({ local }) => local)
+      t.ok(found.every((each) => each === address), `and has no address but ours: ${found.join(', ')}`)
+      await lab.exec(node, ['ip', 'address', 'replace', `${address}/24`, 'dev', 'prov0'])
+    }
+    t.same([await ping('left', '198.51.100.2'), await ping('right', '198.51.100.1')], [0, 0], `frames pass ${state}`)
+  }
+
+  await t.test('is there in the nodes that were made with it, and stays theirs', async (t) => {
+    await check(t, 'after up')
+    const more = await lab.up({ nodes: ['left', 'right', 'plain'] })
+    t.same(more.nodes.map((node) => node.links), [['prov0'], ['prov0'], undefined])
+    t.equal((await lab.exec('plain', ['ip', 'link', 'show', 'prov0'])).exitCode, 1)
+    t.equal(await ping('plain', 'left'), 0)
+    const [neighbour] = JSON.parse((await lab.exec('plain', ['ip', '-json', 'neighbour', 'show', lab.node('left').address])).stdout) as { lladdr: string }[]
+    t.equal(neighbour?.lladdr, (await read('left', 'host0')).address, 'the address of host0 is answered by host0 alone')
+  })
+
+  await t.test('is back after a reboot, also one that nobody on the host waits for', async (t) => {
+    await lab.reboot('left')
+    t.same((await read('left', 'prov0')).addr_info.filter(({ family }) => family === 'inet'), [])
+    await check(t, 'after a reboot')
+    const before = lab.bootId('right')
+    await lab.exec('right', ['systemctl', 'reboot'])
+    await eventually(t, 'right has booted again', async () => lab.bootId('right') !== before && (await lab.exec('right', ['systemctl', 'is-system-running'])).stdout === 'running\n', { timeoutMs: 60_000 })
+    await check(t, 'after a reboot by itself')
+  })
+
+  await t.test('is back after power loss, after halt, and when it was taken off the bridge', async (t) => {
+    await lab.kill('left')
+    await lab.start('left')
+    await check(t, 'after power loss')
+    execFileSync('ip', ['link', 'set', hostEnd, 'nomaster'])
+    t.not(await ping('left', '198.51.100.2'), 0)
+    await lab.up({ nodes: ['left'] })
+    await check(t, 'after a repair')
+    await lab.halt()
+    t.same(findOnHost(directory, 'links').links, [])
+    await lab.up({ nodes: ['left', 'right'] })
+    await check(t, 'after halt and up')
+  })
+
+  await t.test('is gone with the lab', async (t) => {
+    for (const name of [view.bridge, veth, hostEnd]) t.ok(existsSync(`/sys/class/net/${name}`), name)
+    await lab.down()
+    t.same(findOnHost(directory, 'links'), nothing)
+  })
+})
+
+interface IpLink {
+  readonly address: string
+  readonly flags: readonly string[]
+  readonly addr_info: readonly { readonly family: string; readonly local: string }[]
+}

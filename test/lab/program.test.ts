@@ -33,15 +33,16 @@ void t.test('mistakes are answered in one line, with a code', async (t) => {
   t.match(await runLab(directory, ['logs', 'node-1']), { exitCode: 1, stderr: /^lab: LAB_UNKNOWN_NODE: lab default has no node "node-1"/ })
   t.match(await runLab(directory, ['up', '--nodes', 'many']), { exitCode: 2, stderr: /whole number/ })
   t.match(await runLab(directory, ['up', '--memory', '1M']), { exitCode: 2, stderr: /64M/ })
+  t.match(await runLab(directory, ['up', '--link', 'prov0', '--link', 'host0']), { exitCode: 1, stderr: /^lab: LAB_BAD_OPTION: link name "host0": .*\n$/ })
   t.match(await runLab(directory, ['ls', '--json']), { exitCode: 0, stdout: '[]\n' })
 })
 
 void t.test('up, ls, exec, logs and down from the terminal', { skip: skipReason() }, async (t) => {
   const directory = makeDirectory(t)
   startLab(t, 'cli', directory)
-  const up = await runLab(directory, ['up', '--nodes', '1', '--name', 'cli', '--json'])
+  const up = await runLab(directory, ['up', '--nodes', '1', '--name', 'cli', '--link', 'prov0', '--link', 'prov1', '--json'])
   t.equal(up.exitCode, 0, up.stderr)
-  t.match(JSON.parse(up.stdout), { name: 'cli', nodes: [{ name: 'node-1', state: 'running' }] })
+  t.match(JSON.parse(up.stdout), { name: 'cli', nodes: [{ name: 'node-1', state: 'running', links: ['prov0', 'prov1'] }] })
   t.match(await runLab(directory, ['ls']), { stdout: /^lab cli: .*\n {2}node-1 .*running/ })
   t.match(await runLab(directory, ['exec', '--name', 'cli', 'node-1', '--', 'sh', '-c', 'cat; exit 7'], 'from the pipe'), { exitCode: 7, stdout: 'from the pipe' })
   t.match(await runLab(directory, ['--name', 'cli', 'exec', 'node-1', 'ls', '-d', '/root']), { exitCode: 0, stdout: '/root\n' }, 'options after the program are its own')

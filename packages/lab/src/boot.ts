@@ -4,8 +4,9 @@ import { setTimeout as delay } from 'node:timers/promises'
 import { LichenError } from '@lichen/core'
 import { readCgroupPids } from './cgroup.js'
 import { enterLeader } from './enter.js'
-import { findMachine, findMachineProcesses, powerOffSignal, startSupervisor } from './machine.js'
+import { findMachine, findMachineProcesses, powerOffSignal, readMachineSpec, startSupervisor } from './machine.js'
 import type { NodeNames } from './names.js'
+import { connectLinks } from './network.js'
 import { readProcess, signalProcess, waitUntilGone, type HostProcess } from './processes.js'
 
 /** A bare node boots in one second; this is for a host with many of them booting, or a node full of services. */
@@ -52,11 +53,17 @@ export async function waitUntilBooted(names: NodeNames, node: string, options: B
     }
     if (leader && readBootId(leader) !== options.previousBootId && hasSystemdSocket(leader)) {
       const state = await enterLeader(leader, names.cgroup, ['systemctl', 'is-system-running', '--wait'], { timeoutMs: deadline - performance.now() }).catch(() => undefined)
-      if (/^(running|degraded)$/.test(state?.stdout.trim() ?? '')) return
+      if (/^(running|degraded)$/.test(state?.stdout.trim() ?? '')) return openLinks(names)
     }
     await delay(40)
   }
   throw notBooted(names, node, `it is not up after ${Math.round(timeoutMs / 1000)} s`)
+}
+
+/** The supervisor does the same, but perhaps a moment later; and whoever took a link off the bridge gets it back with the next `up`. */
+async function openLinks(names: NodeNames): Promise<void> {
+  const { bridge, links } = readMachineSpec(names.specPath)
+  await connectLinks(bridge, links.map((link) => link.veth))
 }
 
 /** The boot id of the machine with this pid 1: a new one for each boot; undefined when it is gone. */

@@ -16,7 +16,7 @@ import { openLock } from './lock.js'
 import { findMachine } from './machine.js'
 import { buildLabNames, buildNodeNames, type LabNames, type NodeNames } from './names.js'
 import { isCacheUsed } from './proxy.js'
-import { raiseLab, type UpOptions } from './raise.js'
+import { checkUp, raiseLab, type UpOptions } from './raise.js'
 import { readLabList, readState, type NodeEntry } from './state.js'
 import { viewLab, viewNode, type LabNode, type LabView } from './view.js'
 
@@ -95,8 +95,10 @@ export function openLab(options: LabOptions): Lab {
   return {
     name: options.name,
     up: async (upOptions) => {
+      // before anything is installed for it
+      const checked = checkUp(upOptions)
       await prepareHost(log)
-      return locked(() => raiseLab({ names, cacheDirectory, log, upstreamProxy: options.upstreamProxy }, upOptions))
+      return locked(() => raiseLab({ names, cacheDirectory, log, upstreamProxy: options.upstreamProxy }, checked))
     },
     list: () => viewLab(names),
     node: (node) => viewNode(names, findEntry(names, node)),

@@ -9,6 +9,14 @@ import type { NodeNames } from './names.js'
 import { startDetached } from './program.js'
 import { readLeader, readProcesses, type HostProcess } from './processes.js'
 
+/** A link beside `host0`. */
+export interface MachineLink {
+  /** The interface in the node. */
+  readonly name: string
+  /** The host's end, on the bridge while the machine runs. */
+  readonly veth: string
+}
+
 /** What the supervisor needs to run a machine; kept as JSON beside the root directory. */
 export interface MachineSpec {
   readonly machine: string
@@ -19,6 +27,7 @@ export interface MachineSpec {
   readonly cgroup: string
   readonly memoryBytes: number | null
   readonly isPrivileged: boolean
+  readonly links: readonly MachineLink[]
 }
 
 /** The processes of a machine; each is undefined when it does not run. */
@@ -39,7 +48,9 @@ const supervisorPath = fileURLToPath(new URL('./supervisor.js', import.meta.url)
 
 /** The specification in this file. */
 export function readMachineSpec(path: string): MachineSpec {
-  return JSON.parse(readFileSync(path, 'utf8')) as MachineSpec
+  const spec = JSON.parse(readFileSync(path, 'utf8')) as Omit<MachineSpec, 'links'> & Partial<MachineSpec>
+  // a node that an older version made has no links
+  return { ...spec, links: spec.links ?? [] }
 }
 
 /** The nspawn command line of a machine (systemd-nspawn(1)). */
@@ -56,6 +67,7 @@ export function buildNspawnArguments(spec: MachineSpec): string[] {
     `--machine=${spec.machine}`,
     `--hostname=${spec.hostname}`,
     `--network-bridge=${spec.bridge}`,
+    ...spec.links.map((link) => `--network-veth-extra=${link.veth}:${link.name}`),
     '--resolv-conf=off',
     '--timezone=off',
     '--link-journal=no',

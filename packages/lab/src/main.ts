@@ -61,12 +61,14 @@ function buildProgram(env: NodeJS.ProcessEnv): Command {
     .option('-n, --nodes <count>', 'how many nodes: node-1, node-2, … (or give their names)', parseCount)
     .option('--memory <size>', 'memory limit of each new node, e.g. 1G', parseSize)
     .option('--privileged', 'all capabilities and the devices a kubelet needs, for new nodes')
+    .option('--link <name>', 'an interface beside host0, up and without address, for new nodes (repeatable)', (name: string, before: readonly string[]) => [...before, name], [])
     .option('--json', 'print the lab as JSON')
-    .action(async (names: string[], own: { nodes?: number; memory?: number; privileged?: boolean; json?: boolean }, command: Command) => {
+    .action(async (names: string[], own: { nodes?: number; memory?: number; privileged?: boolean; link: readonly string[]; json?: boolean }, command: Command) => {
       const view = await open(command).up({
         nodes: names.length > 0 ? names : (own.nodes ?? 1),
         ...(own.memory === undefined ? {} : { memoryBytes: own.memory }),
         isPrivileged: own.privileged ?? false,
+        links: own.link,
       })
       if (own.json) printJson(view)
       else printLabs([view])

@@ -2,7 +2,8 @@
  * Names and paths of a lab, all derived from its directory and its name, so that what a lab left behind can be found
  * and removed even when its state file is lost.
  *
- * 1. Interface names have at most 15 characters (IFNAMSIZ): `vb-` + id (7) + `-` + index (up to 9999) is 15.
+ * 1. Interface names have at most 15 characters (IFNAMSIZ): `vb-` + id (7) + `-` + index (up to 9999) is 15, and so is id + `-` + index + `-` + number of a
+ *    further link (up to 99).
  * 2. Two labs have different ids unless directory and name are the same (24 bits of a hash, checked against bridges by `openBridge`).
  */
 import { createHash } from 'node:crypto'
@@ -25,7 +26,7 @@ export interface LabNames {
 /** Names and paths of one node of a lab. */
 export interface NodeNames {
   readonly machine: string
-  /** The host's end of the node's only network link. */
+  /** The host's end of `host0`, the link that every node has. */
   readonly veth: string
   readonly cgroup: string
   readonly directory: string
@@ -67,9 +68,19 @@ export function buildNodeNames(lab: LabNames, node: string, index: number): Node
   }
 }
 
-/** What the names of all host interfaces of a lab's nodes begin with. */
+/** The host's end of a further link of a node; `number` is its place among the node's links, from 1. */
+export function buildLinkName(lab: LabNames, index: number, number: number): string {
+  return `${lab.id}-${index}-${number}`
+}
+
+/** What the names of the host's ends of `host0` begin with, in all nodes of a lab. The name is nspawn's: `vb-` and the machine. */
 export function vethPrefix(lab: LabNames): string {
   return `vb-${lab.id}-`
+}
+
+/** Whether this is the name of the host's end of a further link, of any node of the lab. */
+export function isLinkName(lab: LabNames, name: string): boolean {
+  return name.startsWith(`${lab.id}-`) && /^\d+-\d+$/.test(name.slice(lab.id.length + 1))
 }
 
 /** What the names of all cgroups of a lab's nodes begin with. */

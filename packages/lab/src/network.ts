@@ -2,7 +2,7 @@
 import { createHash } from 'node:crypto'
 import { existsSync, readdirSync } from 'node:fs'
 import { LichenError } from '@lichen/core'
-import { vethPrefix, type LabNames } from './names.js'
+import { isLinkName, vethPrefix, type LabNames } from './names.js'
 import { runProgram } from './program.js'
 import { runRequired } from './required-program.js'
 
@@ -82,6 +82,14 @@ export async function openBridge(names: LabNames, gateway: string): Promise<void
   await runRequired(['ip', 'link', 'set', names.bridge, 'up'])
 }
 
+/**
+ * Puts the host's ends of links on the bridge and brings them up, which nspawn does for `host0` only; asking twice is fine.
+ * @throws LAB_PROGRAM_FAILED when one of them is not there.
+ */
+export async function connectLinks(bridge: string, veths: readonly string[]): Promise<void> {
+  for (const veth of veths) await runRequired(['ip', 'link', 'set', veth, 'master', bridge, 'up'])
+}
+
 /** Removes the bridge and every link of the lab's nodes; links that are gone are no error. */
 export async function closeNetwork(names: LabNames): Promise<void> {
   for (const link of findLinks(names)) await runProgram(['ip', 'link', 'delete', link])
@@ -90,5 +98,5 @@ export async function closeNetwork(names: LabNames): Promise<void> {
 /** Interfaces of the lab that exist on the host: links of nodes first, the bridge last. */
 export function findLinks(names: LabNames): string[] {
   const links = readdirSync('/sys/class/net')
-  return [...links.filter((link) => link.startsWith(vethPrefix(names))), ...links.filter((link) => link === names.bridge)]
+  return [...links.filter((link) => link.startsWith(vethPrefix(names)) || isLinkName(names, link)), ...links.filter((link) => link === names.bridge)]
 }

@@ -31,6 +31,9 @@ export async function makeNodeRoot(base: string, names: NodeNames, state: LabSta
 /**
  * The gateway does not forward; it is there because programs look for the address of the default route. The cloud metadata address is
  * refused at once, or whoever asks it (kubelet, cloud-init) waits for seconds at each start.
+ *
+ * Further links end on the same bridge, and Linux answers for each of its addresses on every interface that is asked (ip-sysctl, `arp_ignore`): without the
+ * setting, what is meant for `host0` would come in on one of them.
  */
 function buildInterfaces(state: LabState, node: NodeEntry): string {
   return [
@@ -41,6 +44,12 @@ function buildInterfaces(state: LabState, node: NodeEntry): string {
     `  address ${node.address}/24`,
     `  gateway ${state.gateway}`,
     '  up ip route replace unreachable 169.254.169.254/32',
+    ...(node.links ?? []).flatMap((link) => [
+      `auto ${link}`,
+      `iface ${link} inet manual`,
+      `  up ip link set ${link} up`,
+      '  up sysctl --quiet --write net.ipv4.conf.all.arp_ignore=1',
+    ]),
     '',
   ].join('\n')
 }

@@ -12,7 +12,7 @@ import { requireSpace } from './host.js'
 import { openLock } from './lock.js'
 import type { MachineSpec } from './machine.js'
 import { readMirror, type Mirror } from './mirror.js'
-import { buildNodeNames, type LabNames } from './names.js'
+import { buildLinkName, buildNodeNames, type LabNames } from './names.js'
 import { chooseNetwork, openBridge } from './network.js'
 import { makeNodeRoot, writeHosts } from './node-root.js'
 import { chooseProxyPort, startPackageProxy } from './proxy.js'
@@ -26,6 +26,17 @@ export interface UpOptions {
   readonly memoryBytes?: number
   /** Gives nodes that are made now all capabilities, /dev/kmsg, /dev/net/tun, keyrings and bpf, as a kubelet or network agent needs. */
   readonly isPrivileged?: boolean
+  /**
+   * Names of links that nodes made now get beside `host0`, e.g. `prov0`: interfaces on the lab's bridge that are up and have no address. Lower-case letters,
+   * digits and dashes, at most 15, a letter first. For programs that want an interface for themselves, as neutron for its provider network.
+   */
+  readonly links?: readonly string[]
+}
+
+/** What `up` was asked for, with nothing in it that is not allowed. */
+export interface CheckedUp extends UpOptions {
+  readonly nodes: readonly string[]
+  readonly links: readonly string[]
 }
 
 /** Addresses run from .11 to .254. */
@@ -33,6 +44,12 @@ const maximumNodes = 244
 
 /** Measured: a node takes 150 MB, and installing a service into it easily as much again. */
 const nodeSizeBytes = 600e6
+
+/** Nobody needs more, and a name of the host's end has room for two digits. */
+const maximumLinks = 9
+
+/** `lo` and `host0` are there already; the kernel keeps settings of all interfaces and of future ones under the names `all` and `default`. */
+const takenLinks = ['lo', 'host0', 'all', 'default']
 
 const networkLockPath = '/run/lichen-lab-network.lock'
 
@@ -45,12 +62,20 @@ export interface Raise {
 }
 
 /**
+ * What `up` is asked for, each name once.
+ * @throws LAB_BAD_OPTION when a name or a count is not allowed.
+ */
+export function checkUp(options: UpOptions): CheckedUp {
+  return { ...options, nodes: checkNodeNames(options.nodes), links: checkLinkNames(options.links ?? []) }
+}
+
+/**
  * The lab with all nodes asked for booted. Nodes beyond these are left as they are.
  * @throws LAB_NO_SPACE, LAB_MIRROR, LAB_BAD_OPTION, LAB_BUSY, LAB_STATE, LAB_NETWORK, LAB_NODE_NOT_BOOTED, LAB_PROGRAM_FAILED.
  */
-export async function raiseLab(raise: Raise, options: UpOptions): Promise<LabView> {
+export async function raiseLab(raise: Raise, options: CheckedUp): Promise<LabView> {
   const { names, log } = raise
-  const wanted = checkNodeNames(options.nodes)
+  const wanted = options.nodes
   const found = await readMirror(log)
   const mirror: Mirror = raise.upstreamProxy ? { ...found, upstreamProxy: raise.upstreamProxy } : found
   const state = addNodes(names, await openNetwork(raise), wanted, options)
@@ -97,7 +122,7 @@ async function chooseState(raise: Raise): Promise<LabState> {
   return state
 }
 
-function addNodes(names: LabNames, state: LabState, wanted: readonly string[], options: UpOptions): LabState {
+function addNodes(names: LabNames, state: LabState, wanted: readonly string[], options: CheckedUp): LabState {
   const missing = wanted.filter((name) => !state.nodes.some((node) => node.name === name))
   if (missing.length === 0) return state
   if (state.nodes.length + missing.length > maximumNodes) throw new LichenError('LAB_BAD_OPTION', `a lab has at most ${maximumNodes} nodes`)
@@ -111,6 +136,7 @@ function addNodes(names: LabNames, state: LabState, wanted: readonly string[], o
       address: `${state.network}.${index + 10}`,
       ...(options.memoryBytes === undefined ? {} : { memoryBytes: options.memoryBytes }),
       isPrivileged: options.isPrivileged ?? false,
+      ...(options.links.length === 0 ? {} : { links: options.links }),
     }
   })
   const next = { ...state, nodes: [...state.nodes, ...added] }
@@ -130,6 +156,7 @@ async function makeNode(base: string, names: LabNames, state: LabState, node: No
     cgroup: own.cgroup,
     memoryBytes: node.memoryBytes ?? null,
     isPrivileged: node.isPrivileged,
+    links: (node.links ?? []).map((name, place) => ({ name, veth: buildLinkName(names, node.index, place + 1) })),
   }
   replaceFile(own.specPath, JSON.stringify(spec, null, 2) + '\n')
 }
@@ -153,5 +180,15 @@ function checkNodeNames(nodes: number | readonly string[]): string[] {
       throw new LichenError('LAB_BAD_OPTION', `node name "${name}": lower-case letters, digits and dashes, at most 63`)
     }
   }
+  return wanted
+}
+
+function checkLinkNames(links: readonly string[]): string[] {
+  const wanted = [...new Set(links)]
+  for (const name of wanted) {
+    if (!/^[a-z][a-z0-9-]{0,14}$/.test(name)) throw new LichenError('LAB_BAD_OPTION', `link name "${name}": a lower-case letter, then letters, digits and dashes, at most 15 characters in all`)
+    if (takenLinks.includes(name)) throw new LichenError('LAB_BAD_OPTION', `link name "${name}": every node has an interface or a setting of this name already`)
+  }
+  if (wanted.length > maximumLinks) throw new LichenError('LAB_BAD_OPTION', `links: ${wanted.length} of them: a node has at most ${maximumLinks} beside host0`)
   return wanted
 }

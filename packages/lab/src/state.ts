@@ -19,6 +19,8 @@ export interface NodeEntry {
   readonly memoryBytes?: number
   /** All capabilities and the devices that kubelets and network agents need. */
   readonly isPrivileged: boolean
+  /** Names, in the node, of its links beside `host0`; absent is none. */
+  readonly links?: readonly string[]
 }
 
 export interface LabState {
