@@ -26,6 +26,12 @@ export type Applied = ReadonlyMap<ActionId, AppliedContent>
  * references are longer than their names. Twice as much would come near that limit.
  */
 const maxVerificationSize = 2 * 1024 * 1024
+/**
+ * How many verifying actions a node has side by side, when there is much to ask; an agent does as many at once. Most of the time that a service takes to say how it is, the next one could be asked.
+ */
+const maxLooksAtOnce = 4
+/** Checks that ask somebody (a program, a service, an API) before a node gets one more verifying action. Those of files, packages and units take no time. */
+const asksPerLook = 6
 /** Longest that a verifying action may take: checks take milliseconds, so their commands' own limits (ten minutes each) would add up to hours of waiting for a node that hangs. */
 const maxVerificationMs = 900_000
 
@@ -55,6 +61,8 @@ interface OpenVerification {
   readonly verifies: Verification[]
   readonly keys: string[]
   size: number
+  /** Commands that ask somebody. */
+  asks: number
 }
 
 /**
@@ -66,7 +74,7 @@ export function markGates(gates: readonly Gate[], actions: readonly Action[]): G
   return gates.map((gate) => (gate.approve ? { ...gate, after: [...looks.get(gate.id)!].sort() } : gate))
 }
 
-/** Collects what is to be verified: one action for each node, and more where one would be too large. */
+/** Collects what is to be verified: one action for each node, and more where there is much to ask, or one would be too large. */
 class Verifier {
   readonly #byNode = new Map<NodeId, OpenVerification[]>()
 
@@ -74,21 +82,25 @@ class Verifier {
   add(action: Action, size: number): ActionId | null {
     const commands = action.commands.filter(isCheckable).map((command) => toCheck(action.id, command))
     if (commands.length === 0) return null
-    const verification = this.#find(action.node, size)
+    const asks = commands.filter(({ kind }) => kind === 'run' || kind === 'probe' || kind === 'openstack').length
+    const verification = this.#find(action.node, size, asks)
     verification.commands.push(...commands)
     verification.verifies.push({ action: action.id, commands: commands.length })
     verification.keys.push(action.key)
     verification.size += size
+    verification.asks += asks
     return verification.id
   }
 
-  #find(node: NodeId, size: number): OpenVerification {
+  /** The one with the least to ask that has room; a new one when all of them have enough. */
+  #find(node: NodeId, size: number, asks: number): OpenVerification {
     const list = this.#byNode.get(node) ?? []
     this.#byNode.set(node, list)
-    const last = list.at(-1)
-    if (last !== undefined && last.size + size <= maxVerificationSize) return last
+    const roomy = list.filter((each) => each.size + size <= maxVerificationSize)
+    const best = roomy.reduce<OpenVerification | undefined>((least, each) => (least === undefined || each.asks < least.asks ? each : least), undefined)
+    if (best !== undefined && (asks === 0 || best.asks < asksPerLook || list.length >= maxLooksAtOnce)) return best
     const name = list.length === 0 ? 'verify' : `verify-${list.length + 1}`
-    const verification = { id: actionIdOf(reservedComponent, name, node), name, node, commands: [], verifies: [], keys: [], size: 0 }
+    const verification = { id: actionIdOf(reservedComponent, name, node), name, node, commands: [], verifies: [], keys: [], size: 0, asks: 0 }
     list.push(verification)
     return verification
   }
