@@ -82,7 +82,7 @@ def begin(cursor, name):
         write_comment(cursor, name, UNFINISHED)
 
 
-# Arguments may hold a password: they travel on stdin, where nobody sees them in the list of processes.
+# Arguments may hold a password: they travel on stdin, where nobody sees them in the list of processes. It shows the first words alone.
 RUNNER = "import json, runpy, sys; sys.argv = json.load(sys.stdin); runpy.run_path(sys.argv[0], run_name='__main__')"
 CAUSE = re.compile(r"(Error|Exception|Refused)[^:]*: ")
 NOISE = re.compile(r"^[-0-9:. ]+(ERROR|CRITICAL) [a-z.]+:? *")
@@ -90,7 +90,7 @@ NOISE = re.compile(r"^[-0-9:. ]+(ERROR|CRITICAL) [a-z.]+:? *")
 
 def run(command, user):
     """Runs the program as the service's user, and shows what it prints but the traceback of eventlet at its end, which is harmless."""
-    argv = ["runuser", "-u", user, "--", "/usr/bin/python3", "-W", "ignore", "-c", RUNNER]
+    argv = ["runuser", "-u", user, "--", "/usr/bin/python3", "-W", "ignore", "-c", RUNNER, *command[:3]]
     child = subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace")
     child.stdin.write(json.dumps([f"/usr/bin/{command[0]}", *command[1:]]))
     child.stdin.close()
