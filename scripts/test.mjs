@@ -70,8 +70,9 @@ if (!existsSync(marker) || readFileSync(marker, 'utf8') !== plugins) {
   step('tap and its plugins', join(root, 'node_modules/.bin/tap'), ['build'])
   writeFileSync(marker, plugins)
 }
-// The life of a cluster (upgrade, scaling, reboots, certificates) takes as long as all other nodes together: `npm run e2e:kubernetes` has it.
-const isOnDemand = (file) => file === 'test/e2e/kubernetes-life.test.ts'
+// What takes as long as all other nodes together: the life of a cluster (upgrade, scaling, reboots, certificates), one with an etcd outside, and a whole cloud. `npm run e2e:kubernetes` and
+// `npm run e2e:openstack` have them.
+const isOnDemand = (file) => ['kubernetes-life', 'kubernetes-etcd', 'openstack'].some((name) => file === `test/e2e/${name}.test.ts`)
 const all = listTests(join(root, 'test')).sort().filter((file) => !isOnDemand(file))
 const files = wanted.length > 0 ? wanted : all
 if (wanted.length === 0) {
@@ -97,6 +98,7 @@ tap('chaos', files.filter(isIn('chaos')), 1, 900)
 tap('nodes', files.filter(isIn('lab')), 1, 600)
 // Alone: where the packages are not in the lab's cache, it compiles Kubernetes.
 tap('kubernetes', files.filter(isIn('kubernetes')), 1, 2400)
-tap('end-to-end', files.filter(isIn('e2e')), 1, 1500)
+tap('end-to-end', files.filter(isIn('e2e')).filter((file) => !isOnDemand(file)), 1, 1500)
+tap('on demand', files.filter(isOnDemand), 1, 2700)
 console.log(`\n${passed} passed, ${failed} failed`)
 process.exit(failed === 0 ? 0 : 1)

@@ -70,12 +70,14 @@ export interface Cluster {
 export interface ClusterOptions {
   /** With all that a kubelet needs of a machine. */
   readonly privileged?: boolean
+  /** Interfaces without addresses beside `host0`. */
+  readonly links?: readonly string[]
   /** Of a node. Default: `role`, its own name. */
   readonly labelsOf?: (node: string) => Readonly<Record<string, string>>
 }
 
 /** A cluster with these nodes. */
-export async function startCluster(t: Test, labName: string, nodes: readonly string[], { privileged = false, labelsOf = (node) => ({ role: node }) }: ClusterOptions = {}): Promise<Cluster> {
+export async function startCluster(t: Test, labName: string, nodes: readonly string[], { privileged = false, links = [], labelsOf = (node) => ({ role: node }) }: ClusterOptions = {}): Promise<Cluster> {
   // always the same place, so that what a run left that was killed is found and removed by the next
   const directory = join(checkout, 'build', labName)
   const lab = openLab({ name: labName, directory: join(directory, 'labs'), cacheDirectory, log: (line) => t.comment(line) })
@@ -87,7 +89,7 @@ export async function startCluster(t: Test, labName: string, nodes: readonly str
   t.teardown(removeAll)
   cpSync(join(checkout, 'catalog'), join(directory, 'catalog'), { recursive: true })
   cpSync(join(checkout, 'test/e2e/catalog'), join(directory, 'catalog'), { recursive: true })
-  const [view, agent] = await Promise.all([lab.up({ nodes, isPrivileged: privileged }), buildAgentPackage(checkout)])
+  const [view, agent] = await Promise.all([lab.up({ nodes, isPrivileged: privileged, links }), buildAgentPackage(checkout)])
   const start = (ports: { readonly port: number; readonly gatewayPort: number }) =>
     startServerProcess({ dataDirectory: join(directory, 'server'), catalogDirectory: join(directory, 'catalog'), gatewayHost: view.gateway, env: process.env, ...ports })
   let server = await start({ port: 0, gatewayPort: 0 })
@@ -108,7 +110,7 @@ export async function startCluster(t: Test, labName: string, nodes: readonly str
       server = await start(ports)
     },
     addNode: async (node) => {
-      await lab.up({ nodes: [node], isPrivileged: privileged })
+      await lab.up({ nodes: [node], isPrivileged: privileged, links })
       await joinAll([node])
     },
     shell: (node, script) => runInNode(lab, node, ['bash', '-c', script]),
