@@ -63,6 +63,8 @@ try {
   process.exitCode = reports.length > 0 && reports.every(({ problems }) => problems.length === 0) ? 0 : 1
 } catch (error) {
   say(`${error instanceof Error ? error.message : String(error)}\nseed ${seed}`)
+  // Of a fault in the checks themselves the message alone says nothing.
+  if (error instanceof Error && error.cause instanceof Error) console.log(error.cause.stack)
   process.exitCode = 1
 }
 // Connections that are kept alive would keep this program for some seconds.
