@@ -46,6 +46,8 @@ t.test('Keystone from a plan, through every fault', { skip: skipReason() }, asyn
 
   await step(t, 'identities are made by one command, found when they were changed by hand, and taken away', (t) => keepIdentities(t, cluster))
 
+  await step(t, 'a backup of the databases brings back what was deleted since', (t) => restoreBackup(t, cluster))
+
   await step(t, 'a package that does not exist fails by its name, and a retry succeeds once it does', (t) => installMissingPackage(t, cluster))
 
   await step(t, 'no password is in logs, results or events, and the files that hold one are private', async (t) => {
@@ -174,6 +176,28 @@ async function keepIdentities(t: Test, cluster: Cluster): Promise<void> {
   t.match(await cluster.ended(t, await cluster.submit('apply', planText)), { outcome: 'succeeded' }, 'the component is dropped from the plan')
   const left = await client('domain list', 'project list', 'user list', 'role list', 'service list', 'endpoint list')
   t.notMatch(left, /e2e-|192\.0\.2/)
+}
+
+async function restoreBackup(t: Test, cluster: Cluster): Promise<void> {
+  const operate = async (operation: string, name: string) => {
+    const { id } = await callApi<{ readonly id: string }>(cluster.server(), 'POST', '/v1/deployments/default/keystone/operations', { operation, parameters: { name }, components: ['db'] })
+    return await cluster.ended(t, id)
+  }
+  const listProjects = () => cluster.shell('control', '. /root/openrc && openstack project list -f value -c Name')
+  await cluster.shell('control', '. /root/openrc && openstack project create kept')
+  t.match(await operate('backup', 'first'), { outcome: 'succeeded' })
+  t.equal((await cluster.shell('data', "stat --format='%a %U' /var/backups/lichen-mariadb /var/backups/lichen-mariadb/first.sql.gz")).trim(), '700 root\n600 root')
+  await cluster.shell('control', '. /root/openrc && openstack project delete kept && openstack project create later')
+  t.match(await operate('restore', 'none'), { outcome: 'failed' }, 'one that is not there')
+  t.match(await listProjects(), /later/, 'changed nothing')
+  t.match(await operate('restore', 'first'), { outcome: 'succeeded' })
+  const projects = await listProjects()
+  t.match(projects, /kept/)
+  t.notMatch(projects, /later/)
+  await cluster.shell('control', '. /root/openrc && openstack project delete kept')
+  const again = await cluster.submit('apply', planText)
+  t.match(await cluster.ended(t, again), { outcome: 'succeeded' })
+  t.same(changedCommands(await cluster.actions(again)), [], 'the passwords are those of then')
 }
 
 async function installMissingPackage(t: Test, cluster: Cluster): Promise<void> {
