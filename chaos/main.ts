@@ -40,7 +40,7 @@ async function storm(): Promise<readonly Report[]> {
   console.log(`\n${buildTollTable(toll, killsOf)}\n\n${describeTasks(evidence)}\n\n${describeChecks(results)}`)
   for (const { point, problems } of pointResults.filter(({ problems: found }) => found.length > 0)) console.log(`BROKEN ${point}: ${problems.join('; ')}`)
   if (!isCuttable) console.log('\nNOT ROOT: no partitions, no full disks and no systemd-nspawn machine in this run')
-  if (keptDirectory !== undefined) console.log(`\nlogs, ledgers and report.json: ${keptDirectory}\nthe same choices again: ${command}`)
+  if (keptDirectory !== undefined) console.log(`\nlogs, ledgers and report.ndjson: ${keptDirectory}\nthe same choices again: ${command}`)
   return [...results.map(({ number, name, problems }) => ({ title: `${number} ${name}`, problems })), ...pointResults.map(({ point, problems }) => ({ title: point, problems })), { title: `${toll.kills} kills`, problems: toll.kills >= Number(kills) ? [] : ['fewer than asked for'] }]
 }
 

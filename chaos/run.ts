@@ -4,7 +4,7 @@
  * 1. Whatever happens, processes, mounts and networks are gone when `runChaos` settles; after SIGKILL the next run clears up (leftovers.ts).
  * 2. Files stay only when something is wrong.
  */
-import { writeFileSync } from 'node:fs'
+import { closeSync, openSync, writeSync } from 'node:fs'
 import { join } from 'node:path'
 import { runChecks, type CheckResult, type Evidence } from './checks.js'
 import { runClusterPoints } from './cluster-points.js'
@@ -58,9 +58,21 @@ export const runChaos = (options: ChaosOptions): Promise<ChaosResult> =>
   withRunDirectory(options.signal, async (run, teardown) => {
     const played = await play(options, run, teardown)
     const isKept = [...played.results, ...played.points].some(({ problems }) => problems.length > 0)
-    if (isKept) writeFileSync(join(run.path, 'report.json'), JSON.stringify({ seed: options.seed, results: played.results, evidence: { ...played.evidence, ledgers: [...played.evidence.ledgers.values()] } }, undefined, 1))
+    if (isKept) writeReport(join(run.path, 'report.ndjson'), options.seed, played)
     return { value: { ...played, keptDirectory: isKept ? run.path : undefined }, isKept }
   })
+
+/** A JSON document on each line: what was wrong, then the evidence, each task by itself: all of it is more than one text may hold. */
+function writeReport(path: string, seed: number, { results, points, evidence }: Omit<ChaosResult, 'keptDirectory'>): void {
+  const { tasks, ledgers, ...rest } = evidence
+  const file = openSync(path, 'w')
+  const write = (value: unknown): void => void writeSync(file, `${JSON.stringify(value)}\n`)
+  write({ seed, results: results.filter(({ problems }) => problems.length > 0), points: points.filter(({ problems }) => problems.length > 0) })
+  write(rest)
+  for (const ledger of ledgers.values()) write(ledger)
+  for (const task of tasks) write(task)
+  closeSync(file)
+}
 
 async function play(options: ChaosOptions, { path: directory, id }: RunDirectory, teardown: Teardown): Promise<Omit<ChaosResult, 'keptDirectory'>> {
   const { seed, say, signal } = options
