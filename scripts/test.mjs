@@ -72,7 +72,7 @@ if (!existsSync(marker) || readFileSync(marker, 'utf8') !== plugins) {
 }
 // What takes as long as all other nodes together: the life of a cluster (upgrade, scaling, reboots, certificates), one with an etcd outside, and a whole cloud. `npm run e2e:kubernetes` and
 // `npm run e2e:openstack` have them.
-const isOnDemand = (file) => ['kubernetes-life', 'kubernetes-etcd', 'openstack'].some((name) => file === `test/e2e/${name}.test.ts`)
+const isOnDemand = (file) => ['e2e/kubernetes-life', 'e2e/kubernetes-etcd', 'e2e/openstack', 'openstack/guest-image'].some((name) => file === `test/${name}.test.ts`)
 const all = listTests(join(root, 'test')).sort().filter((file) => !isOnDemand(file))
 const files = wanted.length > 0 ? wanted : all
 if (wanted.length === 0) {
@@ -90,7 +90,7 @@ if (isCi || process.getuid?.() === 0) {
   }
 }
 const isIn = (...folders) => (file) => folders.some((folder) => file.replace(/^\.\//, '').startsWith(`test/${folder}/`))
-tap('tests', files.filter((file) => !isIn('lab', 'e2e', 'chaos', 'simulation', 'kubernetes')(file)), 2, 240)
+tap('tests', files.filter((file) => !isIn('lab', 'e2e', 'chaos', 'simulation', 'kubernetes', 'openstack')(file)), 2, 240)
 // Alone: it keeps every core busy by itself.
 tap('simulation', files.filter(isIn('simulation')), 1, 900)
 // Alone: what it kills and restarts all the time needs the machine for itself, and its patience is counted in seconds.

@@ -11,4 +11,5 @@ export { dieWithParent, runProgram, type ProgramOptions, type ProgramResult } fr
 export { runRequired } from './required-program.js'
 export { replaceHostsBlock } from './node-root.js'
 export { buildMirror, buildSourcesList, findArchive, nodeSuite, readAptTargets, type AptTarget, type Mirror } from './mirror.js'
+export { baseImageName, baseRecipe } from './base-image.js'
 export { chooseNetworkAmong } from './network.js'
