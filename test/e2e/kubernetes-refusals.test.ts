@@ -158,6 +158,8 @@ t.test('what cannot become a Kubernetes cluster', { skip: skipReason() }, async 
     const before = await bootOf()
     const id = await cluster.operate('kubernetes', { operation: 'reboot', components: ['workers'], nodes: ['w1'] })
     await cluster.running(t, 'w1', '^kubectl drain')
+    // The first thing that it does; a node that dies before it is not in the middle of it.
+    await eventually(t, 'the node is cordoned', async () => (await readNode()).endsWith('true'), { timeoutMs: patienceMs, intervalMs: 200 })
     await cluster.lab.kill('w1')
     const { reason } = await eventually(t, 'the task says for whom it waits', async () => {
       const { waitingFor } = await callApi<Waiting>(cluster.server(), 'GET', `/v1/tasks/${id}`)
