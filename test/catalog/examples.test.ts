@@ -1,23 +1,13 @@
 import { readdirSync, readFileSync } from 'node:fs'
 import { resolve } from 'node:path'
 import { readCatalog } from '@lichen/catalog'
-import { buildCatalog, buildGraph, checkBlueprint, checkPlan, nodeId, parseBlueprint, parsePlan, type NodeRecord } from '@lichen/core'
+import { buildCatalog, buildGraph, checkBlueprint, checkPlan, parseBlueprint, parsePlan } from '@lichen/core'
 import t from 'tap'
 import { parse } from 'yaml'
+import { makeNode } from '../core/plan-fixture.js'
+import { makeNodesOf } from './plan-nodes.js'
 
 const root = resolve(import.meta.dirname, '../..')
-
-/** A ready node with these labels. */
-const makeNode = (id: string, address: string, labels: Record<string, string>): NodeRecord => ({
-  id: nodeId(id),
-  labels,
-  facts: { hostname: id, address, addresses: [{ interface: 'eth0', address, family: 'ipv4' }], os: { id: 'debian', version: '12', codename: 'bookworm', prettyName: 'Debian' }, kernel: '6.1', architecture: 'x64', cpus: 2, memoryBytes: 4e9, diskFreeBytes: 1e11, bootId: 'b', virtualization: 'none', cgroupVersion: 2, packageManager: 'apt', init: 'systemd' },
-  state: 'ready',
-  cordoned: false,
-  agentVersion: '0.1.0',
-  joinedAt: 0,
-  lastSeenAt: 0,
-})
 
 t.test('every example plan fits the catalog, and becomes a graph for each kind of task', async (t) => {
   const catalog = await readCatalog(resolve(root, 'catalog'))
@@ -30,7 +20,7 @@ t.test('every example plan fits the catalog, and becomes a graph for each kind o
       continue
     }
     t.same(checkPlan(parsed.value, catalog), [], file)
-    const nodes = parsed.value.nodes.flatMap((group, index) => Array.from({ length: group.count ?? 1 }, (_, each) => makeNode(`${group.name}-${each + 1}`, `10.0.${index}.${each + 1}`, group.select ?? {})))
+    const nodes = makeNodesOf(parsed.value.nodes)
     for (const kind of ['apply', 'check', 'destroy'] as const) {
       const graph = buildGraph({ plan: parsed.value, catalog, nodes, kind })
       t.match(graph, { ok: true }, `${file}, ${kind}`)
@@ -64,7 +54,7 @@ t.test('the actions that docs/blueprints.md shows make a blueprint that can be r
   t.same(checkBlueprint(parsed.value), [])
   const plan = parsePlan({ apiVersion: 'lichen.dev/v1', kind: 'DeploymentPlan', metadata: { name: 'x' }, nodes: [{ name: 'all' }], components: [{ name: 'thing', blueprint: 'thing', on: 'all' }], rollout: { waves: [{ nodes: 1 }] } })
   if (!plan.ok) return t.same(plan.problems, [])
-  const graph = buildGraph({ plan: plan.value, catalog: buildCatalog([parsed.value]), nodes: [makeNode('n1', '10.0.0.1', {}), makeNode('n2', '10.0.0.2', {})], kind: 'apply' })
+  const graph = buildGraph({ plan: plan.value, catalog: buildCatalog([parsed.value]), nodes: [makeNode('n1'), makeNode('n2')], kind: 'apply' })
   t.match(graph, { ok: true, value: { gates: [{ id: 'thing/wave-1', after: ['thing/check@n1', 'thing/configure@n1', 'thing/quorum:wave-1@n1'] }] } })
 })
 
@@ -72,6 +62,6 @@ t.test('examples/rollout.yaml goes in waves: a canary with an approval, then two
   const catalog = await readCatalog(resolve(root, 'catalog'))
   const parsed = parsePlan(readFileSync(resolve(root, 'examples/rollout.yaml'), 'utf8'))
   if (!parsed.ok) return t.same(parsed.problems, [])
-  const graph = buildGraph({ plan: parsed.value, catalog, nodes: Array.from({ length: 5 }, (_, index) => makeNode(`n${index + 1}`, `10.0.0.${index + 1}`, {})), kind: 'apply' })
+  const graph = buildGraph({ plan: parsed.value, catalog, nodes: Array.from({ length: 5 }, (_, index) => makeNode(`n${index + 1}`)), kind: 'apply' })
   t.match(graph.ok && graph.value.gates.map(({ meaning, approve }) => [meaning, approve]), [['wave 1 of 3 of hello (canary: n1)', true], ['wave 2 of 3 of hello (n2 and n3)', false]])
 })

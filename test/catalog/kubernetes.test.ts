@@ -6,17 +6,16 @@ import { buildGraph, type Command, nodeId, type NodeRecord, parsePlan, type Plan
 import { Value } from '@sinclair/typebox/value'
 import t from 'tap'
 import { parse, parseAllDocuments } from 'yaml'
+import { makeNode } from '../core/plan-fixture.js'
 import { type KubeadmApi, kubeadmSchemas } from './kubeadm-schemas.js'
 
 const root = resolve(import.meta.dirname, '../..')
 const catalog = await readCatalog(resolve(root, 'catalog'))
 
-const makeNode = (id: string, index: number, role: string, cgroupVersion: 1 | 2): NodeRecord => ({
-  id: nodeId(id),
-  labels: { cluster: 'demo', role },
-  facts: { hostname: id.toUpperCase(), address: `10.0.0.${index}`, addresses: [], os: { id: 'debian', version: '12', codename: 'bookworm', prettyName: 'Debian' }, kernel: '6.1', architecture: 'x64', cpus: 2, memoryBytes: 4e9, diskFreeBytes: 1e11, bootId: 'b', virtualization: 'none', cgroupVersion, packageManager: 'apt', init: 'systemd' },
-  state: 'ready', cordoned: false, agentVersion: '0.1.0', joinedAt: 0, lastSeenAt: 0,
-})
+const makeMachine = (id: string, index: number, role: string, cgroupVersion: 1 | 2): NodeRecord => {
+  const node = makeNode(id, { cluster: 'demo', role })
+  return { ...node, facts: { ...node.facts, hostname: id.toUpperCase(), address: `10.0.0.${index}`, cgroupVersion } }
+}
 
 interface Choice {
   readonly version: string
@@ -44,7 +43,7 @@ function build({ version, cgroupVersion = 2, controlPlanes = 1, with: parameters
   const parsed = parsePlan(document)
   if (!parsed.ok) throw new Error(JSON.stringify(parsed.problems))
   const plan: Plan = parsed.value
-  const nodes = [...['a', 'b', 'c'].slice(0, controlPlanes).map((id, index) => makeNode(id, index + 1, 'control-plane', cgroupVersion)), makeNode('w', 9, 'worker', cgroupVersion)]
+  const nodes = [...['a', 'b', 'c'].slice(0, controlPlanes).map((id, index) => makeMachine(id, index + 1, 'control-plane', cgroupVersion)), makeMachine('w', 9, 'worker', cgroupVersion)]
   const placement = before && { all: before.map(nodeId), control: before.map(nodeId), workers: [nodeId('w')] }
   const inheritance = placement && { before: { on: Object.fromEntries(plan.components.map(({ name, on }) => [name, on])), placement }, nodes: {}, plan, leaving: [] }
   return buildGraph({ plan, catalog, nodes, kind: 'apply', placement, inheritance })

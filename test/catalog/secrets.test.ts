@@ -2,21 +2,11 @@
 import { readdirSync, readFileSync } from 'node:fs'
 import { resolve } from 'node:path'
 import { readCatalog } from '@lichen/catalog'
-import { buildGraph, type Command, nodeId, parsePlan, type NodeRecord } from '@lichen/core'
+import { buildGraph, type Command, parsePlan } from '@lichen/core'
 import t from 'tap'
+import { makeNodesOf } from './plan-nodes.js'
 
 const root = resolve(import.meta.dirname, '../..')
-
-const makeNode = (id: string, address: string, labels: Record<string, string>): NodeRecord => ({
-  id: nodeId(id),
-  labels,
-  facts: { hostname: id, address, addresses: [{ interface: 'eth0', address, family: 'ipv4' }], os: { id: 'debian', version: '12', codename: 'bookworm', prettyName: 'Debian' }, kernel: '6.1', architecture: 'x64', cpus: 2, memoryBytes: 4e9, diskFreeBytes: 1e11, bootId: 'b', virtualization: 'none', cgroupVersion: 2, packageManager: 'apt', init: 'systemd' },
-  state: 'ready',
-  cordoned: false,
-  agentVersion: '0.1.0',
-  joinedAt: 0,
-  lastSeenAt: 0,
-})
 
 const holdsSecret = (value: unknown): boolean => JSON.stringify(value ?? null).includes('⟦secret:')
 
@@ -39,7 +29,7 @@ t.test('no command of an example plan shows a secret to other users of its node'
   for (const file of readdirSync(resolve(root, 'examples')).filter((name) => name.endsWith('.yaml'))) {
     const parsed = parsePlan(readFileSync(resolve(root, 'examples', file), 'utf8'))
     if (!parsed.ok) throw new Error(JSON.stringify(parsed.problems))
-    const nodes = parsed.value.nodes.flatMap((group, index) => Array.from({ length: group.count ?? 1 }, (_, each) => makeNode(`${group.name}-${each + 1}`, `10.0.${index}.${each + 1}`, group.select ?? {})))
+    const nodes = makeNodesOf(parsed.value.nodes)
     for (const kind of ['apply', 'destroy'] as const) {
       const graph = buildGraph({ plan: parsed.value, catalog, nodes, kind })
       if (!graph.ok) throw new Error(JSON.stringify(graph.problems))

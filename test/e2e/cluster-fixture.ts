@@ -63,6 +63,8 @@ export interface Cluster {
   log(id: string): Promise<string>
   /** The task once it has ended. */
   ended(t: Test, id: string, timeoutMs?: number): Promise<Task>
+  /** Comments what failed in a task, retried or not, and its critical path. */
+  tell(t: Test, id: string): Promise<void>
   /** Resolves as soon as a process of the node has a command line that matches. */
   running(t: Test, node: string, pattern: string): Promise<void>
 }
@@ -101,6 +103,7 @@ export async function startCluster(t: Test, labName: string, nodes: readonly str
   }
   await joinAll(nodes)
   const task = (id: string) => callApi<Task>(server, 'GET', `/v1/tasks/${id}`)
+  const actions = async (id: string) => (await callApi<{ readonly items: readonly Action[] }>(server, 'GET', `/v1/tasks/${id}/actions?limit=1000`)).items
   return {
     lab,
     server: () => server,
@@ -118,7 +121,11 @@ export async function startCluster(t: Test, labName: string, nodes: readonly str
     operate: async (deployment, request) => (await callApi<Task>(server, 'POST', `/v1/deployments/default/${deployment}/operations`, request)).id,
     log: async (id) => (await fetch(`${server.apiUrl}/v1/tasks/${id}/log?format=text`, { headers: { authorization: `Bearer ${server.adminToken}` } })).text(),
     task,
-    actions: async (id) => (await callApi<{ readonly items: readonly Action[] }>(server, 'GET', `/v1/tasks/${id}/actions?limit=1000`)).items,
+    actions,
+    tell: async (test, id) => {
+      for (const action of await actions(id)) if (action.result?.failure) test.comment(`${action.id}: ${action.result.failure.message}`)
+      for (const { id: step, beganAt, endedAt, waitedMs } of (await task(id)).timing.criticalPath) test.comment(`critical path: ${step}, waited ${waitedMs} ms, took ${endedAt - beganAt} ms`)
+    },
     ended: async (test, id, timeoutMs = patienceMs) => {
       const ended = await eventually(test, `task ${id} ends`, async () => {
         const seen = await task(id)

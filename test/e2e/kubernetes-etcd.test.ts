@@ -24,7 +24,7 @@ t.test('a control plane with an etcd outside of it', { skip: skipReason() }, asy
   const keys = async (): Promise<number> => Number((await cluster.shell('store', 'ETCDCTL_API=3 etcdctl --endpoints "http://$(hostname --all-ip-addresses | cut --delimiter=" " --fields=1):2379" get --prefix /registry/ --keys-only | grep --count . || true')).trim())
   const succeed = async (t: Test, id: string) => {
     const task = await cluster.ended(t, id, longMs)
-    for (const action of await cluster.actions(id)) if (action.result?.failure) t.comment(`${action.id}: ${action.result.failure.message}`)
+    await cluster.tell(t, id)
     t.match(task, { outcome: 'succeeded' })
     return task
   }

@@ -42,8 +42,7 @@ t.test('Kubernetes from a plan', { skip: skipReason() }, async (t) => {
     await cluster.running(t, 'w1', '^kubeadm join')
     await cluster.killAndRestartServer()
     t.match(await cluster.ended(t, made), { outcome: 'succeeded' })
-    for (const action of await cluster.actions(made)) if (action.result?.failure) t.comment(`${action.id}: ${action.result.failure.message}`)
-    for (const { id, beganAt, endedAt, waitedMs } of (await cluster.task(made)).timing.criticalPath) t.comment(`critical path: ${id}, waited ${waitedMs} ms, took ${endedAt - beganAt} ms`)
+    await cluster.tell(t, made)
   })
 
   await step(t, 'all nodes are ready, a pod runs on each worker, and they reach each other', async (t) => {

@@ -60,8 +60,7 @@ t.test('OpenStack from a plan', { skip: skipReason() }, async (t) => {
     await eventually(t, 'nova migrates its database', async () => (await lab.exec('control', ['pgrep', '--full', 'nova-manage (api_)?db sync$'])).exitCode === 0, { timeoutMs: longMs, intervalMs: 100 })
     await cluster.killAndRestartServer()
     t.match(await cluster.ended(t, made, longMs), { outcome: 'succeeded' })
-    for (const action of await cluster.actions(made)) if (action.result?.failure) t.comment(`${action.id}: ${action.result.failure.message}`)
-    for (const { id, beganAt, endedAt, waitedMs } of (await cluster.task(made)).timing.criticalPath) t.comment(`critical path: ${id}, waited ${waitedMs} ms, took ${endedAt - beganAt} ms`)
+    await cluster.tell(t, made)
   })
 
   await step(t, 'the stock client sees the services, the agents and what the plan put into the cloud', async (t) => {
