@@ -77,6 +77,8 @@ function testDeaths(t: Test, cluster: RabbitCluster): void {
     const two = await openClient(t, cluster)
     await two.broker.openMailbox('engine-2', (message) => got.push(Buffer.from(message.body).toString()), () => (reopened.two += 1))
     await eventually(t, 'messages flow', () => traffic.received.size > 50)
+    // A mailbox is open a moment before its connection is told of.
+    await eventually(t, 'it is known where the mailboxes are', () => one.nodeOf('mailbox') && two.nodeOf('mailbox'))
     for (const node of cluster.nodes) {
       const before = { ...reopened }
       const isOn = { one: one.nodeOf('mailbox') === node, two: two.nodeOf('mailbox') === node }
