@@ -147,6 +147,21 @@ t.test('nothing is sent to a node that is out of reach or cordoned, and the wait
   t.equal(task.view.state, 'ended', 'the cordoned one is skipped, because of the failure')
 })
 
+t.test('a cordoned node takes what makes it leave, and nothing else', async (t) => {
+  const task = startTask(makeGraph([makeAction('a/i@n1'), makeAction('b/i@n1'), makeAction('c/i@n1'), makeAction('old/leave@n1', [], { isDeparture: true }), makeAction('old/remove@n1', ['old/leave@n1'], { isDeparture: true, retry: { attempts: 2, backoffMs: 1_000 } })]))
+  const world = worldWhere({ n1: { state: 'cordoned', since: 0 } })
+  const limits = makeLimits({ actionsPerNode: 2 })
+  const sent = () => task.settle(world, limits).map((effect) => effect.action.id)
+  t.strictSame(sent(), ['old/leave@n1'])
+  task.end('old/leave@n1', 'succeeded')
+  t.strictSame(sent(), ['old/remove@n1'])
+  task.end('old/remove@n1', 'failed')
+  sent()
+  task.now += 1_000
+  t.strictSame(sent(), ['old/remove@n1'], 'its retry too')
+  t.strictSame(task.settle(allReady, limits).map((effect) => effect.action.id), ['a/i@n1'], 'the others when it is uncordoned')
+})
+
 t.test('a retry of the task starts over what did not succeed, and leaves the rest', async (t) => {
   const task = startTask(makeGraph([makeAction('a/i@n1'), makeAction('b/i@n1', ['a/i@n1']), makeAction('c/i@n1', ['b/i@n1'])]))
   task.settle()

@@ -37,6 +37,8 @@ t.test('a node that is lost, cordoned, gone or busy is named', async (t) => {
   const limits = makeLimits({ actionsPerNode: 1 })
   t.match(waits(task, 'a/i@n1', new Map([makeNode('n1', { state: 'lost', lastSeenAt: 5_000 })])), { reason: 'node n1 is out of reach since 1970-01-01T00:00:05.000Z', since: 5_000, until: 605_000, owner: 'node n1' })
   t.match(waits(task, 'a/i@n1', new Map([makeNode('n1', { cordoned: true })])), { reason: /^node n1 is cordoned/, until: null, owner: 'operator' })
+  const leaving = startTask(makeGraph([makeAction('a/leave@n1', [], { isDeparture: true })]))
+  t.match(waits(leaving, 'a/leave@n1', new Map([makeNode('n1', { cordoned: true })])), { reason: 'about to be sent to node n1' }, 'what makes it leave is not waited for')
   t.match(waits(task, 'a/i@n1', new Map()), { reason: 'node n1 is not registered any more', until: 601_000, owner: 'operator' })
   task.settle(allReady, limits)
   t.match(waits(task, 'b/i@n1', nodes, limits), { reason: 'node n1 has 1 action of this task, and takes no more at once', owner: 'node n1' })

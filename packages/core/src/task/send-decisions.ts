@@ -1,5 +1,6 @@
 /** Decisions to begin: within the limits of the engine, the rollout and its groups. */
-import type { Decision, World } from './decision.js'
+import type { Action } from '../graph/action-graph.js'
+import type { Decision, NodeReach, World } from './decision.js'
 import { listDueRetries } from './settle-decisions.js'
 import type { Cohort, Group, Lane, Queue, Vertex } from './task-index.js'
 import { actionEndOf, type TaskLimits } from './task-limits.js'
@@ -11,7 +12,7 @@ export function send(task: TrackedTask, world: World, now: number, limits: TaskL
   const room = new Room(task, limits)
   const decisions: Decision[] = []
   const isFull = (): boolean => decisions.length >= limits.decisionsAtOnce
-  const isReady = (lane: Lane): boolean => world.reachOf(lane.node).state === 'ready'
+  const accepts = ({ action }: Vertex): boolean => isAccepted(action, world.reachOf(action.node).state)
   const offer = (vertex: Vertex): void => {
     if (isFull() || !room.admits(vertex)) return
     room.take(vertex)
@@ -19,10 +20,14 @@ export function send(task: TrackedTask, world: World, now: number, limits: TaskL
   }
   const offerLane = (lane: Lane): void => {
     const most = room.inLane(lane)
-    if (most > 0 && lane.ready > 0 && isReady(lane)) for (const vertex of room.listFirst(lane, most)) offer(vertex)
+    if (most <= 0 || lane.ready === 0) return
+    const { state } = world.reachOf(lane.node)
+    // A cordoned node may have others in front of what it accepts.
+    if (state === 'cordoned') for (const vertex of room.listFirst(lane, lane.ready).filter(accepts).slice(0, most)) offer(vertex)
+    else if (state === 'ready') for (const vertex of room.listFirst(lane, most)) offer(vertex)
   }
 
-  for (const vertex of listDueRetries(task, now)) if (isReady(vertex.lane)) offer(vertex)
+  for (const vertex of listDueRetries(task, now)) if (accepts(vertex)) offer(vertex)
   for (const lane of busyLanes) offerLane(lane)
   for (const lane of readyLanes) {
     if (room.freeNodes <= 0 || isFull()) break
@@ -30,6 +35,9 @@ export function send(task: TrackedTask, world: World, now: number, limits: TaskL
   }
   return decisions
 }
+
+/** Whether a node in this state takes the action: one that is cordoned only what makes it leave. */
+export const isAccepted = ({ isDeparture }: Action, state: NodeReach['state']): boolean => state === 'ready' || (state === 'cordoned' && isDeparture === true)
 
 /** How much may begin, with what has been decided already. */
 class Room {

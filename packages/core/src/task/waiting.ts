@@ -7,6 +7,7 @@ import { describeCause } from './skip-decisions.js'
 import { type AnyVertex, type Cohort, type GateVertex, isOpen, type Vertex } from './task-index.js'
 import { defaultTaskLimits, describeTime, type TaskLimits, taskEndOf } from './task-limits.js'
 import type { Waiting } from './task-view.js'
+import { isAccepted } from './send-decisions.js'
 import type { TrackedTask } from './tracked-task.js'
 
 // A lease ends 3 s after its engine and another one looks twice a second, then reads and plans: what an engine has to do is done within this, or something is wrong.
@@ -164,7 +165,7 @@ function waitForTurn(context: Context, vertex: Vertex): Waiting {
     const from = Math.max(since, record.lastSeenAt)
     return { reason: `node ${node} is out of reach since ${describeTime(record.lastSeenAt)}`, since: from, until: until ?? from + limits.nodeWaitMs, owner: `node ${node}` }
   }
-  if (record.cordoned) return { reason: `node ${node} is cordoned: it accepts no new actions until an operator lifts that`, since, until, owner: 'operator' }
+  if (record.cordoned && !isAccepted(vertex.action, 'cordoned')) return { reason: `node ${node} is cordoned: it accepts no new actions until an operator lifts that`, since, until, owner: 'operator' }
   const full = describeFull(context, vertex)
   return full === undefined ? byEngine(`about to be sent to node ${node}`, since) : { since, until: until ?? task.index.deadlines.peek()?.view.deadline ?? null, ...full }
 }
