@@ -69,6 +69,25 @@ actions:
   remove:
     commands: [{name: nothing to remove, note: {text: nothing}}]
 `,
+  keeper: `
+apiVersion: lichen.dev/v1
+kind: Blueprint
+name: keeper
+version: 1.0.0
+summary: A file with a generated secret, and one with another that stays
+secrets: {password: {length: 20}, key: {rotate: false}}
+actions:
+  keep:
+    commands:
+      - name: write the password
+        file: {path: '{{ node.workspace }}/{{ component.name }}.password', content: '{{ secrets.password }}', mode: '0600', secret: true}
+  lock:
+    commands:
+      - name: write the key
+        file: {path: '{{ node.workspace }}/{{ component.name }}.key', content: '{{ secrets.key }}', mode: '0600', secret: true}
+  remove:
+    commands: [{name: nothing to remove, note: {text: nothing}}]
+`,
   script: `
 apiVersion: lichen.dev/v1
 kind: Blueprint

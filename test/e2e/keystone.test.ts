@@ -44,6 +44,8 @@ t.test('Keystone from a plan, through every fault', { skip: skipReason() }, asyn
 
   await step(t, 'a check task shows what was changed by hand, without its secrets, and an apply puts it right', (t) => repairDrift(t, cluster))
 
+  await step(t, 'all secrets are rotated: the new ones are used at once, the old ones are refused', (t) => rotateSecrets(t, cluster))
+
   await step(t, 'identities are made by one command, found when they were changed by hand, and taken away', (t) => keepIdentities(t, cluster))
 
   await step(t, 'a backup of the databases brings back what was deleted since', (t) => restoreBackup(t, cluster))
@@ -122,6 +124,33 @@ async function repairDrift(t: Test, cluster: Cluster): Promise<void> {
   t.same(changedCommands(await cluster.actions(applyId)).map((command) => command.name).sort(), ['create database keystone and user keystone', 'run the server', 'run the service', 'write keystone.conf', 'write the configuration of uwsgi'])
   t.not(await cluster.shell('control', 'systemctl show --property=ExecMainStartTimestampMonotonic keystone.service'), startedAt, 'the service was restarted with its files')
   await cluster.shell('control', '. /root/openrc && openstack token issue -f value -c id')
+}
+
+async function rotateSecrets(t: Test, cluster: Cluster): Promise<void> {
+  const read = async () => ({
+    admin: (await cluster.shell('control', 'sed --quiet "s/^export OS_PASSWORD=//p" /root/openrc')).trim(),
+    database: (await cluster.shell('control', 'sed --quiet "s#^connection = .*keystone:\\([^@]*\\)@.*#\\1#p" /etc/keystone/keystone.conf')).trim(),
+  })
+  const before = await read()
+  const path = '/v1/deployments/default/keystone/secrets'
+  const { items } = await callApi<{ readonly items: readonly { readonly name: string; readonly version: number }[] }>(cluster.server(), 'GET', path)
+  t.same(items.map(({ version }) => version), items.map(() => 1))
+  const { id } = await callApi<{ readonly id: string }>(cluster.server(), 'POST', `${path}/rotate`, {})
+  t.match(await cluster.ended(t, id), { outcome: 'succeeded' })
+  const after = await read()
+  t.match(after, { admin: /^[A-Za-z0-9]{32}$/, database: /^[A-Za-z0-9]{32}$/ })
+  t.not(after.admin, before.admin)
+  t.not(after.database, before.database)
+  t.match(await cluster.shell('control', '. /root/openrc && openstack token issue -f value -c expires'), /^\d{4}-/)
+  const login = await cluster.lab.exec('control', ['bash', '-c', `. /root/openrc && OS_PASSWORD=${before.admin} openstack token issue`])
+  t.match(String(login.stderr), /401/, 'the old password of the administrator is refused')
+  const query = await cluster.lab.exec('data', ['mariadb', '--no-defaults', '--protocol=tcp', `--host=${cluster.lab.node('data').address}`, '--user=keystone', `--password=${before.database}`, '--execute=SELECT 1'])
+  t.match(String(query.stderr), /Access denied/, 'and so is that of the database')
+  const everything = JSON.stringify([await readWholeLog(cluster.server(), id), await cluster.actions(id), await callApi(cluster.server(), 'GET', `/v1/tasks/${id}/events?limit=1000`)])
+  t.notOk([...Object.values(before), ...Object.values(after)].some((secret) => everything.includes(secret)), 'neither old nor new ones are told')
+  const again = await cluster.submit('apply', planText)
+  t.match(await cluster.ended(t, again), { outcome: 'succeeded' })
+  t.same(changedCommands(await cluster.actions(again)), [])
 }
 
 /** The `openstack` kind of command against a real Keystone, seen by the stock client. */

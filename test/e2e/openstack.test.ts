@@ -28,6 +28,8 @@ t.test('OpenStack from a plan', { skip: skipReason() }, async (t) => {
   const prefix = lab.node('control').address.replace(/\.\d+$/, '')
   const planOf = (changes: Partial<PlanChanges> = {}) => buildOpenstackPlan({ prefix, publicKey, image: images, ...changes })
   const plan = planOf()
+  /** With one compute node less, whose servers go elsewhere and of which nothing stays. */
+  const settled = planOf({ computeCount: 1, with: { 'compute': { leave: { servers: 'shelve' }, removeData: true }, 'compute-network': { removeData: true } } })
   const openstack = (...commands: string[]): Promise<string> => cluster.shell('control', `. /root/openrc && openstack <<'END'\n${commands.join('\n')}\nEND`)
   /** What the client lists, as rows of one value for each of these columns. */
   const list = async (what: string, ...columns: string[]): Promise<string[]> =>
@@ -124,6 +126,24 @@ t.test('OpenStack from a plan', { skip: skipReason() }, async (t) => {
     await submit(t, 'apply', plan, 'succeeded')
   })
 
+  await step(t, 'all secrets are rotated: everything goes on with the new ones, the old ones are refused', async (t) => {
+    const passwords = () => cluster.shell('control', `sed --quiet 's/^export OS_PASSWORD=//p' /root/openrc; sed --quiet --regexp-extended 's#^(connection|transport_url) = [^:]*://[^:]*:([^@]*)@.*#\\2#p' /etc/nova/nova.conf`).then((text) => text.trim().split('\n'))
+    const before = await passwords()
+    const { id } = await callApi<{ readonly id: string }>(cluster.server(), 'POST', '/v1/deployments/default/openstack/secrets/rotate', {})
+    t.match(await cluster.ended(t, id, longMs), { outcome: 'succeeded' })
+    await cluster.tell(t, id)
+    const after = await passwords()
+    t.equal(after.length, before.length)
+    t.same(after.filter((password) => before.includes(password)), [], `${before.length} passwords are others`)
+    t.match(await list('server list', 'Name', 'Status'), ['first ACTIVE'])
+    t.match(await list('network agent list', 'Host', 'Alive'), /true/)
+    const old = await lab.exec('control', ['bash', '-c', `. /root/openrc && OS_PASSWORD=${before[0]} openstack token issue`])
+    t.match(String(old.stderr), /401/, 'the old password is refused')
+    const { task } = await submit(t, 'apply', plan, 'succeeded')
+    t.match(task.reason, /nothing had to change on 2 nodes/)
+    await openstack('server create --flavor small --image guest --network inner --wait second', 'server delete --wait second')
+  })
+
   await step(t, 'one more compute node changes that node alone, and takes the servers of one that leaves', async (t) => {
     await cluster.addNode('compute2')
     const grown = await submit(t, 'apply', plan, 'succeeded')
@@ -133,7 +153,7 @@ t.test('OpenStack from a plan', { skip: skipReason() }, async (t) => {
     const refused = await submit(t, 'apply', planOf({ computeCount: 1 }), 'failed')
     t.match(refused.failures, /compute has servers and is not to leave with them: first \([0-9a-f-]{36}, active\)/)
     t.ok((await list('compute service list', 'Binary', 'Host', 'Status')).includes('nova-compute compute enabled'), 'it takes servers as before')
-    await submit(t, 'apply', planOf({ computeCount: 1, with: { compute: { leave: { servers: 'shelve' } } } }), 'succeeded')
+    await submit(t, 'apply', settled, 'succeeded')
     t.match(JSON.parse(await cluster.shell('control', '. /root/openrc && openstack server show first -f json')), { 'status': 'ACTIVE', 'OS-EXT-SRV-ATTR:host': 'compute2' })
     const hosts = [...(await list('compute service list', 'Host')), ...(await list('network agent list', 'Host')), ...(await list('hypervisor list', 'Hypervisor Hostname'))]
     t.notOk(hosts.includes('compute'), 'the cloud has forgotten it')
@@ -141,7 +161,6 @@ t.test('OpenStack from a plan', { skip: skipReason() }, async (t) => {
   })
 
   await step(t, 'after a power loss of all nodes everything comes back by itself', async (t) => {
-    const settled = planOf({ computeCount: 1, with: { compute: { leave: { servers: 'shelve' } } } })
     await Promise.all(['control', 'compute2'].map((node) => lab.kill(node)))
     for (const node of ['control', 'compute2']) await lab.start(node).catch((error: unknown) => t.comment(String(error)))
     await eventually(t, 'Lichen finds all as planned', async () => {

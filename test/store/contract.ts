@@ -173,16 +173,16 @@ function testTasks(t: Test, make: MakeDatabase): void {
     t.equal(await store.tasks.readLastPlan('demo', 'other'), undefined)
   })
 
-  t.test('a footprint has what was known of nodes, what was leaving, and whether all was destroyed since', async (t) => {
+  t.test('a footprint has what was known of nodes, what was leaving, versions of secrets, and whether all was destroyed since', async (t) => {
     const { store } = await openFor(t, make)
     for (const [id, kind] of [['t-1', 'destroy'], ['t-2', 'apply'], ['t-3', 'destroy'], ['t-4', 'apply']] as const) await store.tasks.create(makeTask(id, { kind }))
     const ended = (id: string, outcome: TaskOutcome): Append => makeAppend(taskId(id), 1, { summary: { state: 'ended', outcome, reason: '', counts: {} } })
     const nodes = { 'node-1': { hostname: 'one', address: '10.0.0.1', labels: { role: 'control' } } }
     const plan: Plan = { apiVersion: 'lichen.dev/v1', kind: 'DeploymentPlan', metadata: { name: 'keystone' }, nodes: [{ name: 'control' }], components: [{ name: 'a', blueprint: 'a', on: 'control' }] }
     const departures: ActionGraph['departures'] = [{ plan, placement: { control: [nodeId('node-1')] }, departures: [{ component: 'a', nodes: [nodeId('node-1')], isWhole: true, actions: [actionId('a/remove@node-1')], done: [] }] }]
-    await store.tasks.append([ended('t-1', 'succeeded'), makeAppend(taskId('t-2'), 1, { graph: makeGraph({ known: { nodes, before: null }, departures }) })])
+    await store.tasks.append([ended('t-1', 'succeeded'), makeAppend(taskId('t-2'), 1, { graph: makeGraph({ known: { nodes, before: null }, departures, secretVersions: { 'a.key': 2 } }) })])
     const read = () => store.tasks.readFootprint('demo', 'keystone')
-    t.match(await read(), { nodes, departures, isDestroyed: false }, 'a destroy before it says nothing')
+    t.match(await read(), { nodes, departures, secretVersions: { 'a.key': 2 }, isDestroyed: false }, 'a destroy before it says nothing')
     await store.tasks.append([ended('t-3', 'failed')])
     t.match(await read(), { isDestroyed: false }, 'nor does one that failed')
     await store.tasks.append([{ ...ended('t-3', 'succeeded'), expectedSeq: 2 }])

@@ -7,6 +7,7 @@ import { addLogCommand } from './commands/logs.js'
 import { addNodeCommands } from './commands/nodes.js'
 import { addOutputCommand } from './commands/output.js'
 import { addOperationCommands } from './commands/operations.js'
+import { addSecretCommands } from './commands/secrets.js'
 import { addPreviewCommands } from './commands/preview.js'
 import { addProgramCommands, runLab } from './commands/programs.js'
 import { addPlanCommands } from './commands/run-plan.js'
@@ -77,6 +78,7 @@ async function runCommand(input: CliInput): Promise<ExitCode> {
   addPlanCommands(program, run)
   addPreviewCommands(program, run)
   addOperationCommands(program, run)
+  addSecretCommands(program, run)
   addTaskCommands(program, run)
   addLogCommand(program, run)
   addOutputCommand(program, run)

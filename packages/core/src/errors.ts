@@ -49,6 +49,9 @@ export const errorTable = {
   OPERATION_UNKNOWN_COMPONENT: rejected('A component that is named is not of the deployment, or does not have the operation.'),
   OPERATION_UNKNOWN_NODE: rejected('A node that is named is not of the deployment, or the operation does nothing there.'),
   OPERATION_BAD_PARAMETER: rejected('A parameter does not satisfy the JSON Schema of the operation.'),
+  // secrets
+  SECRET_UNKNOWN: rejected('A secret that is named is not of the deployment, or it has none that can be rotated.'),
+  SECRET_FIXED: rejected('A secret that is named keeps its value: something is encrypted with it.'),
   // blueprints
   BLUEPRINT_SYNTAX: rejected('The blueprint is not well-formed YAML.'),
   BLUEPRINT_SHAPE: rejected('A field of the blueprint is missing, unknown or of the wrong type.'),

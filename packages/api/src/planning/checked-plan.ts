@@ -1,5 +1,5 @@
 /** Whether a plan makes sense on these nodes, and what it comes to. */
-import { asksForBefore, asksForNeighbours, buildGraph, buildInheritance, checkPlan, LichenError, type ActionGraph, type Parsed, type Plan, type Problem, type TaskKind } from '@lichen/core'
+import { asksForBefore, asksForNeighbours, buildGraph, buildInheritance, checkPlan, LichenError, type ActionGraph, type Parsed, type Plan, type Problem, type RotationRequest, type TaskKind } from '@lichen/core'
 import { readNeighbours } from '@lichen/store'
 import type { Context } from '../context.js'
 
@@ -18,15 +18,15 @@ export async function findPlanProblems({ store, catalog, nodes }: Pick<Context, 
   return checkPlan(plan, catalog, records, { placement: footprint?.placement, kind, inheritance: buildInheritance(footprint, new Set(known.map(({ action }) => action))), neighbours })
 }
 
-/** The graph of the plan as an engine would build it now: same nodes as before where the deployment has some, and with what is applied already left out. */
-export async function buildGraphNow({ store, catalog, nodes }: Pick<Context, 'store' | 'catalog' | 'nodes'>, plan: Plan, kind: TaskKind): Promise<Parsed<ActionGraph>> {
+/** The graph of the plan as an engine would build it now: same nodes as before where the deployment has some, and with what is applied already left out. `rotation`: of an apply that rotates secrets. */
+export async function buildGraphNow({ store, catalog, nodes }: Pick<Context, 'store' | 'catalog' | 'nodes'>, plan: Plan, kind: TaskKind, rotation?: RotationRequest): Promise<Parsed<ActionGraph>> {
   const { project, deployment } = nameDeployment(plan)
   const [footprint, records, known, neighbours] = await Promise.all([
     store.tasks.readFootprint(project, deployment), nodes.readFresh(), kind === 'check' ? [] : store.tasks.readApplied(project, deployment),
     readNeighbours(store.tasks, { plan, catalog, kind, project, deployment }),
   ])
   const applied = new Map(known.map((entry) => [entry.action, entry]))
-  return buildGraph({ plan, catalog, nodes: records, placement: footprint?.placement, kind, applied, inheritance: buildInheritance(footprint, applied), neighbours })
+  return buildGraph({ plan, catalog, nodes: records, placement: footprint?.placement, kind, applied, inheritance: buildInheritance(footprint, applied), neighbours, rotation })
 }
 
 /** Which deployment the plan belongs to. */

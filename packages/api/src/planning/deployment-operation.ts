@@ -1,5 +1,5 @@
 /** What a deployment is, for operations on it: the plan of its newest apply, and the graph of an operation. */
-import { buildGraph, buildInheritance, type ActionGraph, LichenError, type OperationRequest, parsePlan, type Plan, type TaskId } from '@lichen/core'
+import { buildGraph, buildInheritance, type ActionGraph, LichenError, listSecrets, type OperationRequest, parsePlan, type Plan, resolveComponents, type SecretEntry, type TaskId } from '@lichen/core'
 import type { Context } from '../context.js'
 import { rejectPlan } from './plan-input.js'
 
@@ -32,4 +32,15 @@ export async function buildOperationGraph({ store, catalog, nodes }: Pick<Contex
   const graph = buildGraph({ plan, catalog, nodes: records, placement: footprint?.placement, kind: 'operation', operation, inheritance: buildInheritance(footprint, new Map()) })
   if (!graph.ok) throw rejectPlan(graph.problems)
   return graph.value
+}
+
+/**
+ * The secrets of the deployment that has this plan.
+ * @throws PLAN_* when it does not fit the catalog any more
+ */
+export async function readSecrets({ store, catalog }: Pick<Context, 'store' | 'catalog'>, plan: Plan): Promise<SecretEntry[]> {
+  const { components, problems } = resolveComponents(plan, catalog)
+  if (problems.length > 0) throw rejectPlan(problems)
+  const footprint = await store.tasks.readFootprint(plan.metadata.project ?? 'default', plan.metadata.name)
+  return listSecrets(components, footprint?.secretVersions)
 }

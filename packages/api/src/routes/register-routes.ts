@@ -13,6 +13,7 @@ import { registerHealth } from './operations/health.js'
 import { registerReadOutputs } from './outputs/read-outputs.js'
 import { registerRunOperation } from './deployments/run-operation.js'
 import { registerListOperations } from './deployments/list-operations.js'
+import { registerSecrets } from './deployments/secrets.js'
 import { registerIndexPage } from './operations/index-page.js'
 import { registerCheckPlan } from './plans/check-plan.js'
 import { registerCreatePreview } from './previews/create-preview.js'
@@ -33,7 +34,7 @@ const operations = [
   registerCheckPlan, registerCreatePreview,
   registerSubmitTask, registerListTasks, registerReadTask, registerListActions, registerReadEvents, registerReadLog,
   registerPauseTask, registerApproveGate, registerSettleAction, registerCancelTask, registerRetryTask, registerReadDocuments, registerReadOutputs,
-  registerRunOperation, registerListOperations,
+  registerRunOperation, registerListOperations, registerSecrets,
   registerReadNodes, registerChangeNode, registerCreateJoinToken, registerListJoinTokens, registerListEngines,
   registerReadBlueprints, registerDeadLetters,
 ]

@@ -165,8 +165,8 @@ export interface OperationBody {
   readonly parameters?: Readonly<Record<string, unknown>>
 }
 
-/** The same of an operation; `path`: that of the operations of the deployment. */
-export const submitOperation = (client: Client, path: string, body: OperationBody): Promise<Task> => submit(client, path, body)
+/** The same of what is asked of a deployment: `path` is that of its operations, or of its secrets. */
+export const submitOnDeployment = (client: Client, path: string, body: OperationBody | { readonly secrets?: readonly string[] }): Promise<Task> => submit(client, path, body)
 
 async function submit(client: Client, path: string, body: object): Promise<Task> {
   const headers = { 'idempotency-key': randomUUID() }

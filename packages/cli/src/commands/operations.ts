@@ -1,6 +1,6 @@
 /** Operations on a deployment: run one and follow it, or list those there are. */
 import { InvalidArgumentError, type Command } from 'commander'
-import { submitOperation, type OperationBody } from '../api/tasks.js'
+import { submitOnDeployment, type OperationBody } from '../api/tasks.js'
 import { printResult, type Context } from '../context.js'
 import { exitCodes, type ExitCode } from '../exit-codes.js'
 import { buildPreviewLines, type Preview } from '../text/preview.js'
@@ -8,7 +8,8 @@ import { buildTable } from '../text/table.js'
 import { addExitOnWait, collect, parseValue } from './options.js'
 import { followHelp, followSubmitted } from './run-plan.js'
 
-interface Where {
+/** What `addWhere` reads. */
+export interface Where {
   readonly deployment: string
   readonly project: string
 }
@@ -32,7 +33,8 @@ interface Operation {
 
 type Run = (action: (context: Context) => Promise<ExitCode>) => Promise<void>
 
-const addWhere = (command: Command): Command =>
+/** Adds the options that say which deployment is meant. */
+export const addWhere = (command: Command): Command =>
   command.requiredOption('--deployment <name>', 'name of the deployment: `metadata.name` of its plan').option('--project <name>', 'its project', 'default')
 
 /** Adds `run` and `operations`. */
@@ -75,7 +77,7 @@ async function runOperation(context: Context, operation: string, options: Option
     printResult(context, preview, () => buildPreviewLines(context.terminal.style, preview, { file: '', kind: operation, listsAll: false }))
     return exitCodes.ok
   }
-  return followSubmitted(context, operation, await submitOperation(context.client(), pathOf(options), body), options)
+  return followSubmitted(context, operation, await submitOnDeployment(context.client(), pathOf(options), body), options)
 }
 
 async function listOperations(context: Context, where: Where): Promise<ExitCode> {

@@ -14,8 +14,8 @@ const Identifier = Type.String({ pattern: '^[A-Za-z][A-Za-z0-9]*$' })
 const Expression = Type.String({ minLength: 1, description: 'A CEL expression.' })
 const JsonSchema = Type.Record(Type.String(), Type.Unknown(), { description: 'A JSON Schema (2020-12).' })
 
-const SecretsSchema = Type.Record(Identifier, Type.Object({ length: Type.Optional(Type.Integer({ minimum: 8, maximum: 256 })) }, strict), {
-  description: 'Secrets generated once for each component (or relation) and kept encrypted. Default length: 32.',
+const SecretsSchema = Type.Record(Identifier, Type.Object({ length: Type.Optional(Type.Integer({ minimum: 8, maximum: 256 })), rotate: Type.Optional(Type.Boolean()) }, strict), {
+  description: 'Secrets generated once for each component (or relation) and kept encrypted. Default length: 32. `rotate: false`: keeps its value, because something is encrypted with it.',
   additionalProperties: false,
 })
 

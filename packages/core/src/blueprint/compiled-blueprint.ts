@@ -1,6 +1,6 @@
 /** A blueprint with everything that can be compiled once: parameter validators, rules, outputs, commands. Made by parseBlueprint. */
 import type { CommandKind } from '../command/command-schema.js'
-import type { SecretRequirement } from '../secret/reference.js'
+import type { SecretDeclaration } from '../secret/versions.js'
 import type { CompiledValue } from './compiled-value.js'
 import type { CompiledExpression } from './expression.js'
 
@@ -61,7 +61,7 @@ export interface CompiledOutput {
 export interface CompiledProvision {
   readonly interface: string
   readonly validateInputs: ValueValidator
-  readonly secrets: readonly SecretRequirement[]
+  readonly secrets: readonly SecretDeclaration[]
   readonly outputs: readonly CompiledOutput[]
   readonly action: string | undefined
   readonly removeAction: string | undefined
@@ -77,7 +77,7 @@ export interface CompiledBlueprint {
   readonly validateParameters: ValueValidator
   readonly rules: readonly { readonly expression: CompiledExpression; readonly message: string; readonly path: string }[]
   /** Names without the component. */
-  readonly secrets: readonly SecretRequirement[]
+  readonly secrets: readonly SecretDeclaration[]
   readonly requires: ReadonlyMap<string, CompiledRequirement>
   readonly provides: ReadonlyMap<string, CompiledProvision>
   /** What people get of it. */

@@ -188,4 +188,4 @@ class BlueprintCompiler {
 /** Actions of the same sequence come one after the other unless they say otherwise. */
 const sequenceOf = ({ phase, operation }: Pick<CompiledAction, 'phase' | 'operation'>): string => (operation === null ? phase : `${phase} ${operation}`)
 
-const toSecrets = (secrets: BlueprintDocument['secrets']) => Object.entries(secrets ?? {}).map(([name, entry]) => ({ name, length: entry.length ?? defaultSecretLength }))
+const toSecrets = (secrets: BlueprintDocument['secrets']) => Object.entries(secrets ?? {}).map(([name, entry]) => ({ name, length: entry.length ?? defaultSecretLength, isFixed: entry.rotate === false }))

@@ -7,6 +7,7 @@ import type { OutputType } from '../blueprint/compiled-blueprint.js'
 import type { Command } from '../command/command-schema.js'
 import type { Plan } from '../plan/plan-schema.js'
 import type { SecretRequirement } from '../secret/reference.js'
+import type { SecretVersions } from '../secret/versions.js'
 
 /** What a task does with a plan. `operation`: what its blueprints declare for later, such as a restart in waves. */
 export type TaskKind = 'apply' | 'check' | 'destroy' | 'operation'
@@ -148,6 +149,8 @@ export interface ActionGraph {
   /** In an order in which each gate stands after those it depends on; ties broken by id. */
   readonly gates: readonly Gate[]
   readonly secrets: readonly SecretRequirement[]
+  /** Of the deployment from here on; absent: nothing of it was ever rotated. */
+  readonly secretVersions?: SecretVersions
   /** Of an apply whose components have any, in order of component and name. */
   readonly outputs?: readonly GraphOutput[]
   /** Group name → nodes chosen. */

@@ -15,7 +15,7 @@ import type { Neighbour } from '../plan/check-claims.js'
 import type { Plan } from '../plan/plan-schema.js'
 import type { ResolvedComponent } from '../plan/resolve-components.js'
 import { limitProblems } from '../plan/shape-problems.js'
-import type { SecretRequirement } from '../secret/reference.js'
+import { SecretRoll, type RotationRequest } from '../secret/versions.js'
 import type { ActionGraph, KnownNode, TaskKind } from './action-graph.js'
 import { ActionPlanner, type Planned } from './action-planner.js'
 import { buildComponentContext, type ComponentContext } from './component-context.js'
@@ -39,6 +39,8 @@ export interface GraphInput {
   readonly applied?: Applied | undefined
   /** Of the kind `operation`: which one, and on what. */
   readonly operation?: OperationRequest | undefined
+  /** Of an apply that rotates secrets: which ones. */
+  readonly rotation?: RotationRequest | undefined
   /** What is there of the deployment, some of which may leave; undefined: nothing is known of it. */
   readonly inheritance?: Inheritance | undefined
   /** Other deployments; they matter to plans for which `asksForNeighbours` is true. */
@@ -46,13 +48,13 @@ export interface GraphInput {
 }
 
 /** The graph, or every problem (the first hundred and their number). */
-export function buildGraph({ plan, catalog, nodes, placement: previous, kind, applied, operation, inheritance, neighbours }: GraphInput): Parsed<ActionGraph> {
+export function buildGraph({ plan, catalog, nodes, placement: previous, kind, applied, operation, rotation, inheritance, neighbours }: GraphInput): Parsed<ActionGraph> {
   const { components, placement, leaving, describe, rolesOf, problems } = examinePlan(plan, catalog, { nodes, placement: previous, kind, inheritance, neighbours })
   if (problems.length > 0) return { ok: false, problems: limitProblems(problems) }
   const resolved = operation && resolveOperation(operation, components, placement)
   if (resolved !== undefined && resolved.problems.length > 0) return { ok: false, problems: limitProblems(resolved.problems) }
   const collected: Problem[] = []
-  const secrets = new Map<string, SecretRequirement>()
+  const secrets = new SecretRoll(inheritance?.secretVersions, rotation)
   const deployment = { name: plan.metadata.name, project: plan.metadata.project ?? 'default' }
   const contexts = new Map<string, ComponentContext>()
   const context = { deployment, describe, rolesOf, copies: new WeakMap<object, unknown>(), secrets }
@@ -65,6 +67,7 @@ export function buildGraph({ plan, catalog, nodes, placement: previous, kind, ap
       return { ok: false, problems: limitProblems([...collected, toProblem(entry, error)]) }
     }
   }
+  collected.push(...secrets.settle())
   const groups = new Map(plan.nodes.map((group) => [group.name, group]))
   const records = new Map(nodes.map((node) => [node.id, node]))
   const wavesOf = ({ entry: { component, blueprint }, nodes: own }: ComponentContext) => {
@@ -83,7 +86,8 @@ export function buildGraph({ plan, catalog, nodes, placement: previous, kind, ap
     project: deployment.project,
     deployment: deployment.name,
     ...order(planned, kind === 'apply' ? applied : undefined, plan.rollout?.trustUnchanged ?? false),
-    secrets: [...secrets.values()].sort((a, b) => (a.name < b.name ? -1 : 1)),
+    secrets: secrets.requirements(),
+    ...(Object.keys(secrets.versions()).length > 0 && { secretVersions: secrets.versions() }),
     ...(outputs.length > 0 && { outputs }),
     placement,
     rollout: buildRollout(plan),

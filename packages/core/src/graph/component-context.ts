@@ -7,10 +7,12 @@ import { EvaluationContext, type CompiledExpression } from '../blueprint/express
 import type { BlueprintAction } from '../blueprint/blueprint-schema.js'
 import type { OutputType } from '../blueprint/compiled-blueprint.js'
 import type { ActionId, NodeId } from '../ids.js'
-import { encodeReference, type SecretRequirement } from '../secret/reference.js'
+import { encodeReference } from '../secret/reference.js'
+import type { SecretDeclaration, SecretRoll } from '../secret/versions.js'
 import type { ResolvedComponent, Binding } from '../plan/resolve-components.js'
 import type { Problem } from '../errors.js'
 import { actionIdOf, relationActionIdOf } from './action-ids.js'
+import { scopeOfComponent, scopeOfRelation } from './list-secrets.js'
 import type { Roles } from './roles.js'
 
 /** One consumer's use of this component. */
@@ -35,7 +37,7 @@ export interface ContextInput {
   readonly rolesOf: (component: string) => Roles
   readonly copies: WeakMap<object, unknown>
   /** Collects every secret that is named. */
-  readonly secrets: Map<string, SecretRequirement>
+  readonly secrets: SecretRoll
   readonly problems: Problem[]
 }
 
@@ -43,7 +45,7 @@ export interface ContextInput {
 export function buildComponentContext(input: ContextInput, entry: ResolvedComponent, nodes: readonly NodeId[], providers: ReadonlyMap<string, ComponentContext>): ComponentContext {
   const name = entry.component.name
   const described = nodes.map((id) => input.describe(id))
-  const own = { params: entry.parameters, component: { name }, deployment: input.deployment, nodes: described, ...input.rolesOf(name), secrets: nameSecrets(input, entry.blueprint.compiled.secrets, name) }
+  const own = { params: entry.parameters, component: { name }, deployment: input.deployment, nodes: described, ...input.rolesOf(name), secrets: nameSecrets(input, entry.blueprint.compiled.secrets, scopeOfComponent(name)) }
   const base = new EvaluationContext(own, input.copies)
   const uses: Record<string, unknown> = Object.fromEntries([...entry.blueprint.compiled.requires.keys()].map((relation) => [relation, null]))
   for (const binding of entry.bindings) uses[binding.relation] = bind(input, entry, base, described, binding, providers.get(binding.provider)!)
@@ -69,7 +71,7 @@ function bind(input: ContextInput, entry: ResolvedComponent, base: EvaluationCon
   const requirement = entry.blueprint.compiled.requires.get(binding.relation)!
   const { value: inputs, problems } = binding.compiled.validateInputs(requirement.with(base) as Record<string, unknown>)
   for (const problem of problems) input.problems.push({ code: 'PLAN_BAD_PARAMETER', path, message: `what "${name}" tells "${binding.provider}" does not fit: ${problem.path} ${problem.message}` })
-  const secrets = nameSecrets(input, binding.compiled.secrets, `${binding.provider}.${name}.${binding.relation}`)
+  const secrets = nameSecrets(input, binding.compiled.secrets, scopeOfRelation(binding.provider, name, binding.relation))
   const relation = { name: binding.relation, consumer: name, inputs, nodes: described, secrets }
   provider.consumers.push({ binding, name, relation })
   const first = provider.nodes[0]!
@@ -98,13 +100,9 @@ export const isOfType = (value: unknown, type: OutputType): boolean => (type ===
 
 const isReference = (value: unknown): boolean => typeof value === 'string' && value.startsWith('⟦')
 
-function nameSecrets(input: ContextInput, requirements: readonly SecretRequirement[], scope: string): Record<string, string> {
+function nameSecrets(input: ContextInput, declarations: readonly SecretDeclaration[], scope: string): Record<string, string> {
   return Object.fromEntries(
-    requirements.map(({ name, length }) => {
-      const full = `${scope}.${name}`
-      input.secrets.set(full, { name: full, length })
-      return [name, encodeReference({ kind: 'secret', name: full })]
-    }),
+    declarations.map((declaration) => [declaration.name, encodeReference({ kind: 'secret', name: input.secrets.name(declaration, scope) })]),
   )
 }
 

@@ -6,13 +6,14 @@ import type { AttemptResult, Failure } from '../command/result.js'
 import type { TaskKind } from '../graph/action-graph.js'
 import type { Problem } from '../errors.js'
 import type { OperationRequest } from '../plan/operation-request.js'
+import type { RotationRequest } from '../secret/versions.js'
 
 /** How a task ended. `timedOut`: its own time limit was over. */
 export type TaskOutcome = 'succeeded' | 'failed' | 'timedOut' | 'cancelled' | 'rejected'
 
 export type TaskEvent =
   /** First event, recorded by the API with the task's row. `previewDigest`: the graph must have this digest, else the task ends `rejected`. */
-  | { readonly type: 'taskAccepted'; readonly kind: TaskKind; readonly project: string; readonly deployment: string; readonly planDigest: string; readonly previewDigest?: string; readonly operation?: OperationRequest; readonly by: string }
+  | { readonly type: 'taskAccepted'; readonly kind: TaskKind; readonly project: string; readonly deployment: string; readonly planDigest: string; readonly previewDigest?: string; readonly operation?: OperationRequest; readonly rotation?: RotationRequest; readonly by: string }
   /** An engine holds the lease. Repeated at each take-over. */
   | { readonly type: 'taskClaimed'; readonly engine: string; readonly epoch: number }
   /** The graph is stored beside this event. From here on the task is driven. */

@@ -44,7 +44,7 @@ function beginTask({ seq, at, event }: RecordedEvent): TaskDraft {
   return {
     kind: event.kind, state: 'accepted', outcome: null, reason: 'accepted; it has not begun', failure: null, problems: [], graph: null, actions: new Map(), gates: new Map(),
     counts: { pending: 0, sent: 0, waitingRetry: 0, skipped: 0, succeeded: 0, failed: 0, timedOut: 0, cancelled: 0, unknown: 0 }, unchanged: 0,
-    previewDigest: event.previewDigest ?? null, operation: event.operation ?? null, seq, epoch: 0, acceptedAt: at, runSince: at, endedAt: null,
+    previewDigest: event.previewDigest ?? null, operation: event.operation ?? null, rotation: event.rotation ?? null, seq, epoch: 0, acceptedAt: at, runSince: at, endedAt: null,
     index: buildEmptyIndex(), cancelRequestedAt: null, isOverLimit: false, pausedAt: null, resumedAt: 0,
   }
 }

@@ -7,6 +7,7 @@ import type { ActionGraph, TaskKind } from '../graph/action-graph.js'
 import type { TaskOutcome } from './events.js'
 import type { Problem } from '../errors.js'
 import type { OperationRequest } from '../plan/operation-request.js'
+import type { RotationRequest } from '../secret/versions.js'
 
 /** `pending`: not begun. `sent`: an attempt is live. `waitingRetry`: the last attempt failed, another is planned. Else how it ended. */
 export type ActionState = 'pending' | 'sent' | 'waitingRetry' | 'skipped' | Outcome
@@ -65,6 +66,8 @@ export interface TaskView {
   readonly previewDigest: string | null
   /** Of the kind `operation`: which one, and on what; else null. */
   readonly operation: OperationRequest | null
+  /** Of an apply that rotates secrets: which ones; else null. */
+  readonly rotation: RotationRequest | null
   readonly seq: number
   readonly epoch: number
   readonly acceptedAt: number

@@ -23,12 +23,14 @@ export type Planned = { readonly event: TaskEvent; readonly graph: ActionGraph |
  * wait for it, as they would had they been planned at once.
  * @throws STORE_UNAVAILABLE
  */
-export async function planTask({ store, readNodes, catalog, lostAfterMs, log }: PlanningParts, summary: TaskSummary, plan: string, { previewDigest, operation }: Pick<TaskView, 'previewDigest' | 'operation'>): Promise<Planned> {
+export async function planTask({ store, readNodes, catalog, lostAfterMs, log }: PlanningParts, summary: TaskSummary, plan: string, { previewDigest, operation, rotation }: Pick<TaskView, 'previewDigest' | 'operation' | 'rotation'>): Promise<Planned> {
   const { kind, project, deployment } = summary
   const [registered, footprint, known] = await Promise.all([readNodes(), store.tasks.readFootprint(project, deployment), kind === 'check' ? [] : store.tasks.readApplied(project, deployment)])
-  if (operation !== null) {
+  const base = operation?.base ?? rotation?.base
+  if (base !== undefined) {
+    const what = operation === null ? 'the rotation of secrets' : `operation ${operation.name}`
     const last = await store.tasks.readLastPlan(project, deployment)
-    if (last?.task !== operation.base) return reject([{ code: 'TASK_PLAN_REJECTED', path: 'operation', message: `operation ${operation.name} was accepted for what task ${operation.base} applied; meanwhile task ${last?.task ?? '(none)'} ${last?.kind === 'destroy' ? 'destroyed the deployment' : 'has applied another plan: run the operation again'}` }])
+    if (last?.task !== base) return reject([{ code: 'TASK_PLAN_REJECTED', path: operation === null ? 'rotation' : 'operation', message: `${what} was accepted for what task ${base} applied; meanwhile task ${last?.task ?? '(none)'} ${last?.kind === 'destroy' ? 'destroyed the deployment' : `has applied another plan: ${operation === null ? 'ask for it' : 'run the operation'} again`}` }])
   }
   const nodes = registered.map((node) => (node.lastSeenAt >= summary.createdAt - lostAfterMs ? { ...node, state: 'ready' as const } : node))
   const applied = new Map(known.map((entry) => [entry.action, entry]))
@@ -36,7 +38,7 @@ export async function planTask({ store, readNodes, catalog, lostAfterMs, log }: 
   const neighbours = parsed.ok ? await readNeighbours(store.tasks, { plan: parsed.value, catalog, kind, project, deployment }) : []
   let built: Parsed<ActionGraph>
   try {
-    built = parsed.ok ? buildGraph({ plan: parsed.value, kind, catalog, nodes, placement: footprint?.placement, applied, inheritance: buildInheritance(footprint, applied), neighbours, ...(operation !== null && { operation }) }) : parsed
+    built = parsed.ok ? buildGraph({ plan: parsed.value, kind, catalog, nodes, placement: footprint?.placement, applied, inheritance: buildInheritance(footprint, applied), neighbours, ...(operation !== null && { operation }), ...(rotation !== null && { rotation }) }) : parsed
   } catch (error) {
     // The same plan would fail the same way each time: better an end that says so than a task that stands still.
     log.error({ err: error, taskId: summary.id }, 'planning failed because of a defect')

@@ -32,7 +32,7 @@ export interface TaskDriverParts {
   readonly signer: OrderSigner
   readonly world: World
   readonly findStream: (node: NodeId) => NodeStream | undefined
-  readonly plan: (summary: NonNullable<Awaited<ReturnType<Store['tasks']['read']>>>['summary'], plan: string, asked: Pick<TrackedTask, 'previewDigest' | 'operation'>) => Promise<Planned>
+  readonly plan: (summary: NonNullable<Awaited<ReturnType<Store['tasks']['read']>>>['summary'], plan: string, asked: Pick<TrackedTask, 'previewDigest' | 'operation' | 'rotation'>) => Promise<Planned>
   readonly limits: TaskLimits
   readonly clock: Clock
   readonly log: EngineLog

@@ -1,11 +1,11 @@
 /** What later tasks of a deployment must know of an apply, in a document of its own: reading it does not read the graph, which may have 50 MB. */
 import type { ActionGraph, Footprint } from '@lichen/core'
 
-type Stored = Pick<Footprint, 'placement' | 'nodes' | 'departures'>
+type Stored = Pick<Footprint, 'placement' | 'nodes' | 'departures' | 'secretVersions'>
 
 /** The document beside the graph of a task. */
-export function encodeFootprint({ placement, known, departures }: ActionGraph): string {
-  const stored: Stored = { placement, nodes: known?.nodes ?? {}, departures: departures ?? [] }
+export function encodeFootprint({ placement, known, departures, secretVersions }: ActionGraph): string {
+  const stored: Stored = { placement, nodes: known?.nodes ?? {}, departures: departures ?? [], ...(secretVersions && { secretVersions }) }
   return JSON.stringify(stored)
 }
 

@@ -1,17 +1,15 @@
 /** An operation on a deployment: previewed, or recorded as a task. It is checked in full first, as a plan is. */
-import { createHash } from 'node:crypto'
 import { Type, type Static } from '@sinclair/typebox'
-import { countGraph, digestOf, LichenError, nodeId, type OperationRequest, type TaskId } from '@lichen/core'
-import type { FastifyReply, FastifyRequest } from 'fastify'
+import { countGraph, nodeId, type OperationRequest, type TaskId } from '@lichen/core'
 import type { Api } from '../../schema/type-provider.js'
-import { callerOf } from '../../auth/authenticate.js'
 import type { Context } from '../../context.js'
-import { buildOperationGraph, readAppliedPlan } from '../../planning/deployment-operation.js'
+import { buildOperationGraph, readAppliedPlan, type AppliedPlan } from '../../planning/deployment-operation.js'
 import { buildTaskIds } from '../../planning/task-id.js'
 import { problemAnswers } from '../../problem/problem-document.js'
 import { DigestText, NodeIdText } from '../../schema/fields.js'
-import { acceptedAnswer, answerEarlier, recordTask, SubmitHeaders } from '../tasks/submit-task.js'
+import { acceptedAnswer, SubmitHeaders } from '../tasks/submit-task.js'
 import { DeploymentParams } from './deployment-params.js'
+import { submitOnDeployment } from './submit-on-deployment.js'
 
 const Body = Type.Object(
   {
@@ -23,8 +21,6 @@ const Body = Type.Object(
   },
   { additionalProperties: false, examples: [{ operation: 'reboot', nodes: ['node-7'] }] },
 )
-
-type Params = Static<typeof DeploymentParams>
 
 /** Registers POST /v1/deployments/{project}/{deployment}/operations, and its preview. */
 export function registerRunOperation(app: Api, context: Context): void {
@@ -43,7 +39,13 @@ export function registerRunOperation(app: Api, context: Context): void {
         response: { 202: acceptedAnswer, ...problemAnswers(400, 404, 409, 422) },
       },
     },
-    async (request, reply) => (await run(context, request, reply, request.params, request.body, request.headers['idempotency-key'], makeTaskId)) as never,
+    async (request, reply) => {
+      const ask = (applied: AppliedPlan) => {
+        const operation = toOperation(request.body, applied.task)
+        return { kind: 'operation' as const, request: { operation }, what: `run ${operation.name}`, graph: () => buildOperationGraph(context, applied.plan, operation) }
+      }
+      return (await submitOnDeployment(context, request, reply, { params: request.params, body: request.body, key: request.headers['idempotency-key'], ask }, makeTaskId)) as never
+    },
   )
   app.post(
     '/deployments/:project/:deployment/operations/preview',
@@ -66,20 +68,3 @@ export function registerRunOperation(app: Api, context: Context): void {
 }
 
 const toOperation = ({ operation, components, nodes, parameters }: Static<typeof Body>, base: TaskId): OperationRequest => ({ name: operation, base, components: components ?? null, nodes: nodes?.map(nodeId) ?? null, parameters: parameters ?? {} })
-
-async function run(context: Context, request: FastifyRequest, reply: FastifyReply, { project, deployment }: Params, body: Static<typeof Body>, givenKey: string | undefined, makeTaskId: () => TaskId): Promise<FastifyReply> {
-  const { name: by, tokenId } = callerOf(request)
-  const requestDigest = createHash('sha256').update(digestOf({ project, deployment, body })).digest('hex')
-  const key = givenKey === undefined ? undefined : `${tokenId} ${givenKey}`
-  // Whatever has changed since must not turn a repetition into a refusal.
-  const earlier = key === undefined ? undefined : await context.store.tasks.findIdempotencyKey(key)
-  if (earlier?.requestDigest === requestDigest) return answerEarlier(context, reply, earlier.id)
-  const applied = await readAppliedPlan(context, project, deployment)
-  const operation = toOperation(body, applied.task)
-  const { digest } = await buildOperationGraph(context, applied.plan, operation)
-  const { previewDigest } = body
-  if (previewDigest !== undefined && digest !== previewDigest) throw new LichenError('PREVIEW_MOVED', `previewDigest ${previewDigest}: the same preview now has the digest ${digest}; the plan, the catalog, the nodes or their facts have changed`)
-  const event = { type: 'taskAccepted' as const, kind: 'operation' as const, project, deployment, planDigest: digestOf(applied.plan), operation, by, ...(previewDigest === undefined ? {} : { previewDigest }) }
-  const task = { id: makeTaskId(), kind: 'operation' as const, project, deployment, plan: applied.text, at: context.now(), requestDigest, event, ...(key === undefined ? {} : { idempotencyKey: key }) }
-  return recordTask(context, request, reply, task, `run ${operation.name}`)
-}
