@@ -68,6 +68,20 @@ actions: {a: {commands: [{name: n, note: {text: t}}]}}`)
   t.strictSame(problemsWith('!has(uses.engine.first)', '2', null), [], 'nor are nodes that are not known')
 })
 
+t.test('a rule sees what its provider has of a provider of its own', async (t) => {
+  const base = makeBlueprint('base', "parameters: {type: object, properties: {region: {type: string}}}\nprovides: {base: {interface: base, outputs: {region: {type: string, value: params.region}}}}\nactions: {a: {commands: [{name: n, note: {text: t}}]}}")
+  const middle = makeBlueprint('middle', 'requires: {base: {interface: base}}\nprovides: {view: {interface: view, outputs: {region: {type: string, value: uses.base.region}}}}\nactions: {a: {commands: [{name: n, note: {text: t}}]}}')
+  const top = makeBlueprint('top', "requires: {base: {interface: base}, view: {interface: view}, other: {interface: view, optional: true}}\nrules: [{expression: 'uses.view.region == uses.base.region && uses.other == null', message: another region}]\nactions: {a: {commands: [{name: n, note: {text: t}}]}}")
+  const problemsWith = (of: string) =>
+    checkPlan(makePlan((draft) => {
+      // Consumers before their providers: the order of the plan is no order.
+      draft['components'].push({ name: 'top', blueprint: 'top', on: 'data', uses: { base: 'north', view: 'middle' } }, { name: 'middle', blueprint: 'middle', on: 'data', uses: { base: of } })
+      for (const name of ['north', 'south']) draft['components'].push({ name, blueprint: 'base', on: 'data', with: { region: name } })
+    }), makeCatalog([base, middle, top]), makeNodes())
+  t.strictSame(problemsWith('north'), [])
+  t.match(problemsWith('south'), [{ code: 'PLAN_RULE_BROKEN', path: 'components[2]', message: 'top: another region' }])
+})
+
 t.test('ten thousand components are parsed and checked, and a chain of them is no danger to the stack', async (t) => {
   const components = Array.from({ length: 10_000 }, (_, index) => ({ name: `c${index}`, blueprint: 'db@^1', on: 'data', ...(index > 0 ? { after: [`c${index - 1}`] } : {}) }))
   const parsed = parsePlan(JSON.stringify({ ...makePlan(), components }))

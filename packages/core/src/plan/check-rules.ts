@@ -34,18 +34,25 @@ export function checkRules(plan: Plan, components: readonly ResolvedComponent[],
   const deployment = { name: plan.metadata.name, project: plan.metadata.project ?? 'default' }
   const byName = new Map(components.map((entry) => [entry.component.name, entry]))
   const nodesOf = (entry: ResolvedComponent) => (fleet?.placement[entry.component.on] ?? []).map((id) => fleet!.describe(id))
-  const usesOf = (entry: ResolvedComponent) =>
-    Object.fromEntries(entry.bindings.map((binding) => {
+  const uses = new Map<ResolvedComponent, Described>()
+  // Providers stand before who uses them, so that what an output has of a provider of its own is settled too.
+  for (const entry of components) {
+    const found: Record<string, unknown> = Object.fromEntries([...entry.blueprint.compiled.requires.keys()].map((relation) => [relation, null]))
+    for (const binding of entry.bindings) {
       const provider = byName.get(binding.provider)
-      if (provider === undefined) return [binding.relation, {}]
-      const nodes = nodesOf(provider)
-      return [binding.relation, findSettled(binding, new EvaluationContext({ params: provider.parameters, ...(fleet && { nodes, node: nodes[0] ?? null }), component: { name: binding.provider }, deployment }, copies))]
-    }))
+      found[binding.relation] = provider === undefined ? {} : findSettled(binding, contextOf(provider))
+    }
+    uses.set(entry, found)
+  }
+  function contextOf(entry: ResolvedComponent): EvaluationContext {
+    const nodes = nodesOf(entry)
+    return new EvaluationContext({ params: entry.parameters, ...(fleet && { nodes, node: nodes[0] ?? null }), component: { name: entry.component.name }, deployment, uses: uses.get(entry) ?? {} }, copies)
+  }
   return [...components].sort((a, b) => a.index - b.index).flatMap((entry) => {
     const { document, compiled } = entry.blueprint
     const chosen = nodesOf(entry)
     const roles = fleet?.rolesOf(entry.component.name) ?? { before: [], staying: [], leaving: [] }
-    const context = new EvaluationContext({ params: entry.parameters, nodes: chosen, ...roles, node: chosen[0] ?? null, component: { name: entry.component.name }, deployment, uses: compiled.rules.length === 0 ? {} : usesOf(entry) }, copies)
+    const context = new EvaluationContext({ params: entry.parameters, nodes: chosen, ...roles, node: chosen[0] ?? null, component: { name: entry.component.name }, deployment, uses: uses.get(entry)! }, copies)
     return compiled.rules.flatMap((rule, index): Problem[] => {
       if (fleet === undefined && speaksOfNodes.test(document.rules![index]!.expression)) return []
       const path = `components[${entry.index}]${rule.path === '' ? '' : `.with.${rule.path}`}`
