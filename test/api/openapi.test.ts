@@ -19,10 +19,10 @@ t.test('the document is valid OpenAPI 3.1 and describes every route', async (t) 
     'DELETE /v1/join-tokens/{id}', 'DELETE /v1/nodes/{id}',
     'GET /', 'GET /errors', 'GET /errors/{code}', 'GET /healthz', 'GET /metrics', 'GET /readyz',
     'GET /v1/blueprints', 'GET /v1/blueprints/{name}', 'GET /v1/dead-letters', 'GET /v1/dead-letters/{id}', 'GET /v1/deployments/{project}/{deployment}/outputs', 'GET /v1/deployments/{project}/{deployment}/outputs/{component}/{name}', 'GET /v1/engines', 'GET /v1/join-tokens', 'GET /v1/nodes', 'GET /v1/nodes/{id}',
-    'GET /v1/deployments/{project}/{deployment}/operations',
+    'GET /v1/deployments/{project}/{deployment}/operations', 'GET /v1/deployments/{project}/{deployment}/secrets',
     'GET /v1/tasks', 'GET /v1/tasks/{id}', 'GET /v1/tasks/{id}/actions', 'GET /v1/tasks/{id}/events', 'GET /v1/tasks/{id}/graph', 'GET /v1/tasks/{id}/log', 'GET /v1/tasks/{id}/plan',
     'PATCH /v1/nodes/{id}',
-    'POST /v1/dead-letters/{id}/replay', 'POST /v1/deployments/{project}/{deployment}/operations', 'POST /v1/deployments/{project}/{deployment}/operations/preview', 'POST /v1/join-tokens', 'POST /v1/plans/check', 'POST /v1/previews', 'POST /v1/tasks', 'POST /v1/tasks/{id}/approve', 'POST /v1/tasks/{id}/cancel', 'POST /v1/tasks/{id}/pause', 'POST /v1/tasks/{id}/resume', 'POST /v1/tasks/{id}/retry', 'POST /v1/tasks/{id}/settle',
+    'POST /v1/dead-letters/{id}/replay', 'POST /v1/deployments/{project}/{deployment}/operations', 'POST /v1/deployments/{project}/{deployment}/operations/preview', 'POST /v1/deployments/{project}/{deployment}/secrets/rotate', 'POST /v1/deployments/{project}/{deployment}/secrets/rotate/preview', 'POST /v1/join-tokens', 'POST /v1/plans/check', 'POST /v1/previews', 'POST /v1/tasks', 'POST /v1/tasks/{id}/approve', 'POST /v1/tasks/{id}/cancel', 'POST /v1/tasks/{id}/pause', 'POST /v1/tasks/{id}/resume', 'POST /v1/tasks/{id}/retry', 'POST /v1/tasks/{id}/settle',
   ].sort())
 
   const listed = [...(await readFile('docs/api.md', 'utf8')).matchAll(/^\| `([A-Z]+ \/\S*)` \|/gm)].map((match) => match[1])

@@ -71,7 +71,7 @@ actions: {a: {commands: [{name: n, note: {text: t}}]}}`)
 t.test('a rule sees what its provider has of a provider of its own', async (t) => {
   const base = makeBlueprint('base', "parameters: {type: object, properties: {region: {type: string}}}\nprovides: {base: {interface: base, outputs: {region: {type: string, value: params.region}}}}\nactions: {a: {commands: [{name: n, note: {text: t}}]}}")
   const middle = makeBlueprint('middle', 'requires: {base: {interface: base}}\nprovides: {view: {interface: view, outputs: {region: {type: string, value: uses.base.region}}}}\nactions: {a: {commands: [{name: n, note: {text: t}}]}}')
-  const top = makeBlueprint('top', "requires: {base: {interface: base}, view: {interface: view}, other: {interface: view, optional: true}}\nrules: [{expression: 'uses.view.region == uses.base.region && uses.other == null', message: another region}]\nactions: {a: {commands: [{name: n, note: {text: t}}]}}")
+  const top = makeBlueprint('top', "requires: {base: {interface: base}, view: {interface: view}, other: {interface: view, optional: true}}\nrules: [{expression: 'uses.view.region == uses.base.region && !has(uses.other)', message: another region}]\nactions: {a: {commands: [{name: n, note: {text: t}}]}}")
   const problemsWith = (of: string) =>
     checkPlan(makePlan((draft) => {
       // Consumers before their providers: the order of the plan is no order.

@@ -37,7 +37,7 @@ export function checkRules(plan: Plan, components: readonly ResolvedComponent[],
   const uses = new Map<ResolvedComponent, Described>()
   // Providers stand before who uses them, so that what an output has of a provider of its own is settled too.
   for (const entry of components) {
-    const found: Record<string, unknown> = Object.fromEntries([...entry.blueprint.compiled.requires.keys()].map((relation) => [relation, null]))
+    const found: Record<string, unknown> = {}
     for (const binding of entry.bindings) {
       const provider = byName.get(binding.provider)
       found[binding.relation] = provider === undefined ? {} : findSettled(binding, contextOf(provider))
