@@ -2,13 +2,15 @@
  * A cloud from a plan, on real nodes, from the distribution's packages: made while an agent is killed in the middle of an installation and the server in the middle of a migration; used with the
  * stock client up to a login on its servers; checked, reconfigured, grown, one of its compute nodes given up, all its nodes powered off at once, and taken away.
  */
+import { mkdirSync, writeFileSync } from 'node:fs'
+import { join } from 'node:path'
 import { callApi, runInNode } from '@lichen/demo'
 import t, { type Test } from 'tap'
 import { eventually } from '../eventually.js'
 import { cacheDirectory, skipReason } from '../lab/lab-fixture.js'
 import { buildGuestImage, guestImageProperties } from '../openstack/guest-image/build.js'
 import { buildOpenstackPlan, type PlanChanges } from '../openstack/openstack-plan.js'
-import { type Cluster, patienceMs, startCluster, step } from './cluster-fixture.js'
+import { checkout, type Cluster, patienceMs, startCluster, step } from './cluster-fixture.js'
 import { readWholeLog } from './log-reader.js'
 
 t.setTimeout(2_700_000)
@@ -91,18 +93,21 @@ t.test('OpenStack from a plan', { skip: skipReason() }, async (t) => {
     t.equal((await connect(23)).exitCode, 124, 'another one is dropped: no answer, not a refusal')
   })
 
-  await step(t, 'a stack with a server is made and taken away, and the dashboard lets the administrator in', async (t) => {
+  await step(t, 'a stack with a server is made and taken away, and the dashboard shows the servers to a real browser', async (t) => {
     await cluster.shell('control', 'apt-get install -y -q python3-heatclient >/dev/null')
     await lab.writeIn('control', '/root/stack.yaml', stack)
     t.match(await openstack('stack create -t /root/stack.yaml --wait small -f value -c stack_status'), /CREATE_COMPLETE/)
     t.match(await openstack('stack output show small address -f value -c output_value'), /^10\.30\.0\.\d+$/m)
     await openstack('stack delete --wait --yes small')
     t.notMatch(await openstack('server list -f value -c Name'), /small/)
-    const page = await cluster.shell('control', `. /root/openrc; jar=$(mktemp); url=http://${lab.node('control').address}
-      curl -s -c $jar -b $jar $url/auth/login/ -o /dev/null; token=$(awk '/csrftoken/ {print $7}' $jar)
-      curl -s -c $jar -b $jar -e $url/auth/login/ --data-urlencode csrfmiddlewaretoken=$token --data-urlencode region=default --data-urlencode username=$OS_USERNAME --data-urlencode password=$OS_PASSWORD $url/auth/login/ -o /dev/null
-      curl -s -L -c $jar -b $jar $url/project/instances/`)
-    t.match(page, /first/, 'its page of instances shows the server')
+    await cluster.shell('control', 'apt-get install -y -q chromium chromium-driver python3-selenium >/dev/null')
+    await lab.copyIn('control', join(checkout, 'test/openstack/horizon-login.py'), '/root/horizon-login.py')
+    const page = await cluster.shell('control', `. /root/openrc && python3 /root/horizon-login.py http://${lab.node('control').address} /root/servers.png`)
+    t.match(page, /^Instances - OpenStack Dashboard\n[^]*first[^]*Active/, 'its page of servers shows the server')
+    const picture = Buffer.from(await cluster.shell('control', 'base64 --wrap=0 /root/servers.png'), 'base64')
+    mkdirSync(join(checkout, 'build'), { recursive: true })
+    writeFileSync(join(checkout, 'build/openstack-servers.png'), picture)
+    t.comment(`picture: build/openstack-servers.png, ${picture.length} bytes`)
   })
 
   await step(t, 'applied again, nothing changes', async (t) => {
