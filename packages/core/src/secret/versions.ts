@@ -55,7 +55,7 @@ export class SecretRoll {
   name({ name: own, length, isFixed }: SecretDeclaration, scope: string): string {
     const name = `${scope}.${own}`
     const before = Object.hasOwn(this.#before, name) ? this.#before[name]! : 1
-    const version = this.#rotates(name, isFixed) ? before + 1 : before
+    const version = this.#entries.get(name)?.version ?? (this.#rotates(name, isFixed) ? before + 1 : before)
     this.#entries.set(name, { name, version, isFixed })
     const full = nameOfVersion(name, version)
     this.#requirements.set(full, { name: full, length })
@@ -63,8 +63,7 @@ export class SecretRoll {
   }
 
   #rotates(name: string, isFixed: boolean): boolean {
-    if (this.#isSettled) return (this.#entries.get(name)?.version ?? 0) > (Object.hasOwn(this.#before, name) ? this.#before[name]! : 1)
-    return this.#rotation !== undefined && !isFixed && this.#rotation.secrets?.includes(name) !== false
+    return !this.#isSettled && this.#rotation !== undefined && !isFixed && this.#rotation.secrets?.includes(name) !== false
   }
 
   /** All that stays has been named: what is named from here on belongs to what leaves, and goes with the value it has. Every problem of the rotation. */

@@ -2,12 +2,12 @@
 import type { ActionId, NodeId, TaskId } from '../ids.js'
 import type { NodeRecord } from '../node/node.js'
 import { describeQuestions } from './conclusion.js'
+import { isAccepted } from './send-decisions.js'
 import { waitingSince } from './settle-decisions.js'
 import { describeCause } from './skip-decisions.js'
 import { type AnyVertex, type Cohort, type GateVertex, isOpen, type Vertex } from './task-index.js'
 import { defaultTaskLimits, describeTime, type TaskLimits, taskEndOf } from './task-limits.js'
 import type { Waiting } from './task-view.js'
-import { isAccepted } from './send-decisions.js'
 import type { TrackedTask } from './tracked-task.js'
 
 // A lease ends 3 s after its engine and another one looks twice a second, then reads and plans: what an engine has to do is done within this, or something is wrong.
