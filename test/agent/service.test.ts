@@ -17,14 +17,15 @@ set_to() { sed -i "s|^$1=.*|$1=$2|" $home/$unit; }
 stamp() { date -u '+%a %F %T.%6N UTC'; }
 case $action in
   show) cat $home/$unit ;;
-  start|restart) set_to ActiveState active; set_to ExecMainStartTimestamp "$(stamp)"; [ ! -e $home/$unit.onStart ] || . $home/$unit.onStart ;;
+  reload) set_to StateChangeTimestamp "$(stamp)"; [ ! -e $home/$unit.onReload ] || . $home/$unit.onReload ;;
+  start|restart) set_to ActiveState active; set_to ExecMainStartTimestamp "$(stamp)"; set_to StateChangeTimestamp "$(stamp)"; [ ! -e $home/$unit.onStart ] || . $home/$unit.onStart ;;
   stop) set_to ActiveState inactive ;;
   enable) set_to UnitFileState enabled ;;
   disable) set_to UnitFileState disabled ;;
 esac
 `
 const unit = (fields: Record<string, string> = {}): string =>
-  Object.entries({ LoadState: 'loaded', ActiveState: 'inactive', SubState: 'dead', Result: 'success', UnitFileState: 'disabled', Type: 'notify', NeedDaemonReload: 'no', NRestarts: '0', ExecMainStartTimestamp: '', InactiveExitTimestamp: '', ...fields })
+  Object.entries({ LoadState: 'loaded', ActiveState: 'inactive', SubState: 'dead', Result: 'success', UnitFileState: 'disabled', Type: 'notify', NeedDaemonReload: 'no', NRestarts: '0', ExecMainStartTimestamp: '', InactiveExitTimestamp: '', StateChangeTimestamp: '', ReloadResult: 'success', ...fields })
     .map(([name, value]) => `${name}=${value}\n`)
     .join('')
 
@@ -74,6 +75,26 @@ t.test('a unit is restarted once after a file it reads has changed, also when th
   // Written by the command before it: the restart is seen as later than the change, however close they are.
   const file = makeCommand('file', { path: config, content: 'three' })
   t.match(await answer([file, command, command]), { outcome: 'succeeded', commands: [{ changed: true }, { changed: true }, { changed: false }] })
+})
+
+t.test('a unit is reloaded, not restarted, after a file changed that it reads again; one that refuses is asked again', async (t) => {
+  const { home, answer, calls } = await startWithUnits(t)
+  const [restarting, reloading] = [join(home, 'arguments'), join(home, 'app.conf')]
+  writeFileSync(join(home, 'app.service'), unit())
+  for (const path of [restarting, reloading]) writeFileSync(path, 'one')
+  const command = makeCommand('service', { unit: 'app.service', restartOn: [restarting], reloadOn: [reloading] })
+  t.match(await answer([command, command]), { outcome: 'succeeded', commands: [{ changed: true }, { changed: false }] })
+  writeFileSync(reloading, 'two')
+  t.match(await answer([command], 'check'), { changed: true, commands: [{ diff: `app.service: reload: ${reloading} changed after it was read` }] })
+  t.match(await answer([command, command]), { outcome: 'succeeded', commands: [{ changed: true }, { changed: false }] })
+  t.same(calls(), ['start app.service', 'reload app.service'])
+  for (const path of [restarting, reloading]) writeFileSync(path, 'three')
+  t.match(await answer([command, command]), { outcome: 'succeeded', commands: [{ changed: true }, { changed: false }] }, 'a restart reads everything')
+  t.same(calls().slice(2), ['restart app.service'])
+  writeFileSync(reloading, 'broken')
+  writeFileSync(join(home, 'app.service.onReload'), 'set_to ReloadResult exit-code; exit 1')
+  t.match(await answer([command]), { outcome: 'failed', failure: { code: 'COMMAND_SERVICE_FAILED', message: /`systemctl reload app.service` ended with exit code 1/ } })
+  t.match(await answer([command], 'check'), { changed: true }, 'it has the old one still')
 })
 
 t.test('a unit that does not stay up is a failure with the unit’s last lines', async (t) => {

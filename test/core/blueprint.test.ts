@@ -40,6 +40,7 @@ const cases: readonly [string, string, Partial<Record<keyof Problem, unknown>>][
   ['a leave action on the first node alone', `actions: {a: {commands: [${note}]}, leave: {on: first, commands: [${note}]}, ${remove}}`, { code: 'BLUEPRINT_REFERENCE', path: 'actions.leave.on' }],
   ['one node after the other where nothing leaves', `actions: {a: {serial: true, commands: [${note}]}, ${remove}}`, { code: 'BLUEPRINT_REFERENCE', path: 'actions.a.serial', message: /only an action of the phase leave/ }],
   ['a removal for each node that is not per relation', `actions: {a: {commands: [${note}]}, remove: {perNode: true, commands: [${note}]}}`, { code: 'BLUEPRINT_REFERENCE', path: 'actions.remove.perNode' }],
+  ['an action on every node that is not per relation', `actions: {a: {everyNode: true, commands: [${note}]}, ${remove}}`, { code: 'BLUEPRINT_REFERENCE', path: 'actions.a.everyNode' }],
   ['a limit of the action below that of one attempt', `actions: {a: {timeoutS: 60, limitS: 59, commands: [${note}]}, ${remove}}`, { code: 'BLUEPRINT_REFERENCE', path: 'actions.a.limitS', message: /60 s.*59 s/ }],
   ['a relation action that nothing names', `actions: {a: {commands: [${note}]}, g: {on: relation, commands: [${note}]}, ${remove}}`, { code: 'BLUEPRINT_REFERENCE', path: 'actions.g.on' }],
   ['a provision whose action is not per relation', `provides: {p: {interface: i, outputs: {}, action: a}}\nactions: {a: {commands: [${note}]}, ${remove}}`, { code: 'BLUEPRINT_REFERENCE', path: 'provides.p.action' }],

@@ -47,6 +47,31 @@ actions:
   t.strictSame(edgesOf('')['u/join@n2'], ['s/check@n1'], 'where nothing prepares the provider, all of it is waited for')
 })
 
+t.test('what prepares every node of a provider is made on each, and taken away there', async (t) => {
+  const balancer = makeBlueprint('balancer', `
+provides: {front: {interface: front, outputs: {}, action: register, removeAction: unregister}}
+actions:
+  install: {commands: [{name: n, note: {text: n}}]}
+  register: {on: relation, everyNode: true, after: [install], commands: [{name: n, note: {text: '{{ relation.consumer }} on {{ node.id }}'}}]}
+  unregister: {phase: remove, on: relation, everyNode: true, after: [], commands: [{name: n, note: {text: n}}]}
+  remove: {after: [unregister], commands: [{name: n, note: {text: n}}]}`)
+  const user = makeBlueprint('user', 'requires: {front: {interface: front}}\nactions: {serve: {commands: [{name: n, note: {text: n}}]}, remove: {commands: [{name: n, note: {text: n}}]}}')
+  const input = {
+    catalog: makeCatalog([balancer, user]),
+    plan: makePlan((draft) => {
+      draft['components'] = [{ name: 'b', blueprint: 'balancer', on: 'web' }, { name: 'u', blueprint: 'user', on: 'data', uses: { front: 'b' } }]
+    }),
+  }
+  const graph = build(input)
+  t.match(edges(graph), {
+    'b/register:u.front@n2': ['b/install@n2', 'b/install@n3'],
+    'b/register:u.front@n3': ['b/install@n2', 'b/install@n3'],
+    'u/serve@n1': ['b/install@n2', 'b/install@n3', 'b/register:u.front@n2', 'b/register:u.front@n3'],
+  })
+  t.match(graph.actions.find(({ id }) => id === 'b/register:u.front@n3'), { commands: [{ spec: { text: 'u on n3' } }] })
+  t.match(edges(build({ ...input, kind: 'destroy' })), { 'b/unregister:u.front@n2': ['u/remove@n1'], 'b/unregister:u.front@n3': ['u/remove@n1'], 'b/remove@n3': ['b/unregister:u.front@n2', 'b/unregister:u.front@n3'] })
+})
+
 t.test('check: every action in check mode, none waits for another', async (t) => {
   const graph = build({ kind: 'check' })
   t.equal(graph.actions.length, 8)

@@ -6,6 +6,9 @@
  * main process's start is taken, not when the unit became active: a file changed in between may have been read too early. The kernel stamps files with
  * a clock that may be one tick (10 ms at most) behind; so a file counts as changed after the start when it changed less than that before it, and a
  * restart waits until the last change is older.
+ *
+ * `reloadOn` is the same with the time of the last reload that succeeded: systemd keeps when the state of the unit last changed, also over a daemon-reload,
+ * which makes it forget when `ExecReload` ran. One that failed leaves the unit with the old files, and is made again.
  */
 import { statSync } from 'node:fs'
 import type { CommandSpec } from '@lichen/core'
@@ -79,7 +82,9 @@ function compare(spec: Spec, state: UnitState): string[] {
   } else if (!isRunning) lines.push(`${state.isLoaded ? state.activeState : state.loadState} → running`)
   else {
     const changed = changedSince(spec.restartOn ?? [], state.startedUs)
+    const reread = changedSince(spec.reloadOn ?? [], state.loadedUs)
     if (changed.length > 0) lines.push(`restart: ${changed.join(', ')} changed after it was started`)
+    else if (reread.length > 0) lines.push(`reload: ${reread.join(', ')} changed after it was read`)
   }
   const isEnabled = ['enabled', 'enabled-runtime', 'alias', 'static', 'indirect', 'generated', 'transient'].includes(state.unitFileState)
   if (spec.enabled === true && !isEnabled) lines.push(`${state.unitFileState || 'not installed'} → enabled`)
@@ -88,8 +93,8 @@ function compare(spec: Spec, state: UnitState): string[] {
   return lines
 }
 
-function changedSince(paths: readonly string[], startedUs: number): string[] {
-  return paths.filter((path) => changeTimeUs(path) + tickUs > startedUs)
+function changedSince(paths: readonly string[], readUs: number): string[] {
+  return paths.filter((path) => changeTimeUs(path) + tickUs > readUs)
 }
 
 /** When the file's content or attributes last changed, microseconds since the epoch; 0 when it is not there. */
@@ -107,7 +112,8 @@ async function planSteps(spec: Spec, state: UnitState, context: CommandContext):
   if (lines.some((line) => line.endsWith('→ stopped'))) steps.push(['systemctl', 'stop', spec.unit])
   if (lines.some((line) => line.endsWith('→ running'))) steps.push(['systemctl', 'reset-failed', spec.unit], ['systemctl', 'start', spec.unit])
   if (lines.some((line) => line.startsWith('restart:'))) steps.push(['systemctl', 'restart', spec.unit])
-  if (spec.restartOn) await waitForOlder(spec.restartOn, context)
+  if (lines.some((line) => line.startsWith('reload:'))) steps.push(['systemctl', 'reload', spec.unit])
+  await waitForOlder([...(spec.restartOn ?? []), ...(spec.reloadOn ?? [])], context)
   return steps.filter((step) => step[1] !== 'reset-failed' || state.activeState === 'failed')
 }
 

@@ -18,9 +18,11 @@ export interface UnitState {
   readonly restarts: number
   /** When its main process was started (or, without one, when the unit left inactive), microseconds since the epoch; 0 when never. */
   readonly startedUs: number
+  /** When it last read its files: its start, or the end of a later reload that succeeded. Microseconds since the epoch. */
+  readonly loadedUs: number
 }
 
-const properties = ['LoadState', 'ActiveState', 'SubState', 'Result', 'UnitFileState', 'Type', 'NeedDaemonReload', 'NRestarts', 'ExecMainStartTimestamp', 'InactiveExitTimestamp']
+const properties = ['LoadState', 'ActiveState', 'SubState', 'Result', 'UnitFileState', 'Type', 'NeedDaemonReload', 'NRestarts', 'ExecMainStartTimestamp', 'InactiveExitTimestamp', 'StateChangeTimestamp', 'ReloadResult']
 
 /** The unit's state now, or why systemd cannot be asked. */
 export async function readUnit(unit: string, context: CommandContext): Promise<UnitState | { readonly problem: string }> {
@@ -33,6 +35,7 @@ export async function readUnit(unit: string, context: CommandContext): Promise<U
 export function parseUnit(text: string): UnitState {
   const values = new Map(text.split('\n').map((line) => [line.slice(0, line.indexOf('=')), line.slice(line.indexOf('=') + 1)]))
   const value = (name: string): string => values.get(name) ?? ''
+  const startedUs = parseTimestamp(value('ExecMainStartTimestamp')) || parseTimestamp(value('InactiveExitTimestamp'))
   return {
     isLoaded: value('LoadState') === 'loaded',
     loadState: value('LoadState'),
@@ -43,7 +46,9 @@ export function parseUnit(text: string): UnitState {
     type: value('Type'),
     needsReload: value('NeedDaemonReload') === 'yes',
     restarts: Number(value('NRestarts')) || 0,
-    startedUs: parseTimestamp(value('ExecMainStartTimestamp')) || parseTimestamp(value('InactiveExitTimestamp')),
+    startedUs,
+    // a running unit changes its state by nothing but a reload, which leaves the start as it was
+    loadedUs: value('ReloadResult') === 'success' ? Math.max(startedUs, parseTimestamp(value('StateChangeTimestamp'))) : startedUs,
   }
 }
 

@@ -64,6 +64,8 @@ export const BlueprintActionSchema = Type.Object(
     serial: Type.Optional(Type.Boolean()),
     /** Of a `removeAction`: it takes away what belongs to the nodes in `relation.nodes` and nothing else, so it is made also when the consumer leaves some of its nodes. */
     perNode: Type.Optional(Type.Boolean()),
+    /** Of a per-relation action: it is made on every node of the group, not on the first alone. */
+    everyNode: Type.Optional(Type.Boolean()),
     retry: Type.Optional(
       Type.Object({ attempts: Type.Integer({ minimum: 1, maximum: 100 }), backoffS: Type.Optional(Type.Number({ minimum: 0, maximum: 3600 })) }, strict),
     ),

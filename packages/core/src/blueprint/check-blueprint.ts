@@ -42,6 +42,7 @@ function checkActions(blueprint: Blueprint, report: Report): void {
     if (action.phase === 'leave' && action.on !== 'each') report('BLUEPRINT_REFERENCE', `actions.${action.name}.on`, 'an action of the phase leave runs on each node that leaves')
     if (action.isSerial && action.phase !== 'leave') report('BLUEPRINT_REFERENCE', `actions.${action.name}.serial`, 'only an action of the phase leave goes over its nodes one by one')
     if (action.isPerNode && (action.phase !== 'remove' || action.on !== 'relation')) report('BLUEPRINT_REFERENCE', `actions.${action.name}.perNode`, 'only a per-relation action of the phase remove can take away some nodes of a consumer')
+    if (action.isOnEveryNode && action.on !== 'relation') report('BLUEPRINT_REFERENCE', `actions.${action.name}.everyNode`, 'says of a per-relation action that it is made on every node; of others, `on` says where')
     if (action.limitMs !== null && action.timeoutMs !== null && action.limitMs < action.timeoutMs) report('BLUEPRINT_REFERENCE', `actions.${action.name}.limitS`, `one attempt may take ${action.timeoutMs / 1000} s, all of them together only ${action.limitMs / 1000} s`)
     for (const field of ['needs', 'prepared'] as const) for (const name of action[field] ?? []) if (!requires.has(name)) report('BLUEPRINT_REFERENCE', `actions.${action.name}.${field}`, `no relation "${name}"`)
   }

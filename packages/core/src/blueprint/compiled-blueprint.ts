@@ -39,6 +39,8 @@ export interface CompiledAction {
   readonly isSerial: boolean
   /** Of a per-relation removal: it concerns the nodes of the relation alone, so some of them may leave without the others. */
   readonly isPerNode: boolean
+  /** Of a per-relation action: on every node of the component, not on the first alone. */
+  readonly isOnEveryNode: boolean
   readonly retry: { readonly attempts: number; readonly backoffMs: number }
   readonly commands: readonly CompiledCommand[]
 }

@@ -99,6 +99,7 @@ class BlueprintCompiler {
       maxParallel: action.maxParallel ?? null,
       isSerial: action.serial ?? false,
       isPerNode: action.perNode ?? false,
+      isOnEveryNode: action.everyNode ?? false,
       retry: { attempts: retry.attempts, backoffMs: (retry.backoffS ?? defaultRetry.backoffS) * 1000 },
       commands: action.commands.flatMap((command, index) => this.#command(command, `${path}.commands[${index}]`)),
     }

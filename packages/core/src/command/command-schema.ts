@@ -81,7 +81,8 @@ export const UserSchema = Type.Object(
 )
 /**
  * A systemd unit running (or stopped) and enabled (or not). `restartOn` names files: the unit must have been started after each of
- * them last changed, so a restart that a crash prevented is made up for later.
+ * them last changed, so a restart that a crash prevented is made up for later. `reloadOn` names files that it reads again when it is
+ * told to (`systemctl reload`), without letting go of its clients.
  */
 export const ServiceSchema = Type.Object(
   {
@@ -89,6 +90,7 @@ export const ServiceSchema = Type.Object(
     state: Type.Optional(Type.Union([Type.Literal('running'), Type.Literal('stopped')])),
     enabled: Type.Optional(Type.Boolean()),
     restartOn: Type.Optional(Type.Array(AbsolutePath)),
+    reloadOn: Type.Optional(Type.Array(AbsolutePath)),
   },
   strict,
 )

@@ -8,7 +8,7 @@ import type { ResolvedComponent } from '../plan/resolve-components.js'
 import { actionIdOf, gateIdOf, relationActionIdOf } from './action-ids.js'
 import type { ComponentContext } from './component-context.js'
 import type { Leaving } from './departures.js'
-import type { Before, Bundle, Instance } from './plot.js'
+import { nodesOf, type Before, type Bundle, type Instance } from './plot.js'
 import { describeNodes } from './waves.js'
 
 export interface DeparturePlotInput {
@@ -82,19 +82,17 @@ function paramsFor(context: ComponentContext, staying: ComponentContext | undefi
 
 function instantiate(context: ComponentContext, action: CompiledAction, nodes: readonly NodeId[], staying: ComponentContext | undefined): Instance[] {
   const component = context.entry.component.name
-  const [first] = nodes
-  if (first === undefined) return []
   if (action.on !== 'relation') {
-    return (action.on === 'first' ? [first] : nodes).map((node): Instance => ({ id: actionIdOf(component, action.name, node), name: action.name, node, action, context: context.at(node).with(paramsFor(context, staying)), consumer: null, ofWave: null }))
+    return nodesOf(action, nodes).map((node): Instance => ({ id: actionIdOf(component, action.name, node), name: action.name, node, action, context: context.at(node).with(paramsFor(context, staying)), consumer: null, ofWave: null }))
   }
-  return context.consumers.filter(({ binding }) => binding.compiled.removeAction === action.name).map(({ binding, name, relation }): Instance => {
+  return context.consumers.filter(({ binding }) => binding.compiled.removeAction === action.name).flatMap(({ binding, name, relation }) => {
     const consumer = { component: name, relation: binding.relation }
-    return { id: relationActionIdOf(component, action.name, consumer, first), name: `${action.name}:${name}.${binding.relation}`, node: first, action, context: context.at(first).with({ relation }), consumer, ofWave: null }
+    return nodesOf(action, nodes).map((node): Instance => ({ id: relationActionIdOf(component, action.name, consumer, node), name: `${action.name}:${name}.${binding.relation}`, node, action, context: context.at(node).with({ relation }), consumer, ofWave: null }))
   })
 }
 
 /**
- * The actions with which providers that stay forget the nodes that their consumer leaves, each on the first node of the provider as it is now. While the consumer has other
+ * The actions with which providers that stay forget the nodes that their consumer leaves, each where the provider as it is now makes it. While the consumer has other
  * nodes, only those that say they are per node: others would take away what these still use, such as their database.
  */
 export function instantiateForProviders({ leaving, context, suffix }: DeparturePlotInput, relations: readonly RelationOfProvider[]): { readonly instance: Instance; readonly entry: ResolvedComponent }[] {
@@ -103,12 +101,13 @@ export function instantiateForProviders({ leaving, context, suffix }: DepartureP
     const wanted = context.entry.blueprint.compiled.requires.get(relation)!.interface
     const provision = [...provider.entry.blueprint.compiled.provides].sort(([a], [b]) => (a < b ? -1 : 1)).find(([, entry]) => entry.interface === wanted)?.[1]
     const action = provider.entry.blueprint.compiled.actions.find(({ name }) => name === provision?.removeAction)
-    const node = provider.nodes[0]
-    if (action === undefined || node === undefined || !(leaving.isWhole || action.isPerNode)) return []
+    if (action === undefined || !(leaving.isWhole || action.isPerNode)) return []
     const name = `${action.name}:${leaving.component}.${relation}${suffix}`
-    const id = actionIdOf(provider.entry.component.name, name, node)
-    const instance: Instance = { id, name, node, action, context: provider.at(node).with({ relation: variables }), consumer: { component: leaving.component, relation }, ofWave: null }
-    return done.has(id) ? [] : [{ instance, entry: provider.entry }]
+    return nodesOf(action, provider.nodes).flatMap((node) => {
+      const id = actionIdOf(provider.entry.component.name, name, node)
+      const instance: Instance = { id, name, node, action, context: provider.at(node).with({ relation: variables }), consumer: { component: leaving.component, relation }, ofWave: null }
+      return done.has(id) ? [] : [{ instance, entry: provider.entry }]
+    })
   })
 }
 

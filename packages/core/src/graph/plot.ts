@@ -70,13 +70,15 @@ export function buildPlot(kind: TaskKind, context: ComponentContext, waves: read
   return { ...plain, instances: [...plain.instances, ...again] }
 }
 
+/** Those of a component's nodes that an action is made on. */
+export const nodesOf = ({ on, isOnEveryNode }: CompiledAction, nodes: readonly NodeId[]): readonly NodeId[] => (on === 'each' || isOnEveryNode ? nodes : nodes.slice(0, 1))
+
 function instantiate(kind: TaskKind, context: ComponentContext): Instance[] {
   const component = context.entry.component.name
   const phases = kind === 'destroy' ? ['remove'] : ['apply', 'check']
   return context.entry.blueprint.compiled.actions.filter((action) => phases.includes(action.phase)).flatMap((action) => {
     if (action.on === 'relation') return instantiateForConsumers(context, action)
-    const nodes = action.on === 'first' ? context.nodes.slice(0, 1) : context.nodes
-    return nodes.map((node): Instance => ({ id: actionIdOf(component, action.name, node), name: action.name, node, action, context: context.at(node), consumer: null, ofWave: null }))
+    return nodesOf(action, context.nodes).map((node): Instance => ({ id: actionIdOf(component, action.name, node), name: action.name, node, action, context: context.at(node), consumer: null, ofWave: null }))
   })
 }
 
@@ -96,20 +98,19 @@ function instantiateOperation(context: ComponentContext, { name: operation, part
   return context.entry.blueprint.compiled.actions
     .filter((action) => action.operation === operation || action.phase === 'check')
     .flatMap((action) => {
-      const nodes = (action.on === 'first' ? context.nodes.slice(0, 1) : context.nodes).filter((node) => part.nodes.has(node) || (action.phase === 'check' && action.on === 'first'))
+      const nodes = nodesOf(action, context.nodes).filter((node) => part.nodes.has(node) || (action.phase === 'check' && action.on === 'first'))
       const variablesAt = (node: NodeId) => (action.phase === 'check' ? context.at(node) : context.at(node).with(variables))
       return nodes.map((node): Instance => ({ id: actionIdOf(context.entry.component.name, action.name, node), name: action.name, node, action, context: variablesAt(node), consumer: null, ofWave: null }))
     })
 }
 
 function instantiateForConsumers(context: ComponentContext, action: CompiledAction): Instance[] {
-  const node = context.nodes[0]!
   return context.consumers
     .filter(({ binding }) => binding.compiled.action === action.name || binding.compiled.removeAction === action.name)
-    .map(({ binding, name: component, relation }): Instance => {
+    .flatMap(({ binding, name: component, relation }) => {
       const name = `${action.name}:${component}.${binding.relation}`
       const consumer = { component, relation: binding.relation }
-      return { id: relationActionIdOf(context.entry.component.name, action.name, consumer, node), name, node, action, context: context.at(node).with({ relation }), consumer, ofWave: null }
+      return nodesOf(action, context.nodes).map((node): Instance => ({ id: relationActionIdOf(context.entry.component.name, action.name, consumer, node), name, node, action, context: context.at(node).with({ relation }), consumer, ofWave: null }))
     })
 }
 
