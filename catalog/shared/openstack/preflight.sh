@@ -1,7 +1,7 @@
 #!/bin/bash
 # What keeps this node from running a service: all of it at once, one line each, and exit code 1. Arguments, each of which may be left out or come several times:
 #   memory=MIB disk=MIB       what is needed; disk under /var/lib
-#   port=NUMBER:UNIT          TCP port that must be free until the unit runs
+#   port=NUMBER:UNIT[:ADDRESS]  TCP port that must be free until the unit runs; with an address, on that one alone
 #   interface=NAME            of the network, which must be there
 #   virtualisation=kvm        the processor must have it
 #   device=PATH:MODULE        a device of the kernel, and the module that makes it
@@ -36,10 +36,12 @@ for argument in "$@"; do
     [ "$free" -ge "$value" ] || problem "there are $((free)) MiB free under /var/lib, and $value are needed"
     ;;
   port=*)
-    unit=${value#*:}
-    # Local port in hexadecimal, state listening (0A).
-    if cat /proc/net/tcp /proc/net/tcp6 2>/dev/null | grep --quiet --extended-regexp "^ *[0-9]+: [0-9A-F]+:$(printf '%04X' "${value%%:*}") [0-9A-F]+:0000 0A "; then
-      systemctl is-active --quiet "$unit" || problem "TCP port ${value%%:*}, which $unit is to listen on, is taken by another program"
+    IFS=: read -r number unit address <<<"$value"
+    # Local address and port in hexadecimal, state listening (0A). An IPv4 address has its bytes in reverse; 0 is all addresses.
+    hosts='[0-9A-F]+'
+    [ -z "${address:-}" ] || hosts="(0+|$(IFS=. && set -- $address && printf '%02X%02X%02X%02X' "$4" "$3" "$2" "$1"))"
+    if cat /proc/net/tcp /proc/net/tcp6 2>/dev/null | grep --quiet --extended-regexp "^ *[0-9]+: $hosts:$(printf '%04X' "$number") [0-9A-F]+:0000 0A "; then
+      systemctl is-active --quiet "$unit" || problem "TCP port $number, which $unit is to listen on, is taken by another program"
     fi
     ;;
   interface=*)

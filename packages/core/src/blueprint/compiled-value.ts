@@ -3,7 +3,7 @@
  * itself.
  */
 import { compileExpression, type EvaluationContext } from './expression.js'
-import { compileTemplate, isTemplate } from './template.js'
+import { compileTemplate, isTemplate, type Templates } from './template.js'
 
 export type CompiledValue = (context: EvaluationContext) => unknown
 
@@ -19,17 +19,17 @@ export class ValueError extends Error {
   }
 }
 
-/** The compiled value. @throws ValueError */
-export function compileValue(value: unknown, path: string): CompiledValue {
-  if (typeof value === 'string') return guard('template', path, () => compileTemplate(value))
+/** The compiled value, whose texts may include these templates. @throws ValueError */
+export function compileValue(value: unknown, path: string, templates?: Templates): CompiledValue {
+  if (typeof value === 'string') return guard('template', path, () => compileTemplate(value, templates))
   if (value === null || typeof value !== 'object' || isConstant(value)) return () => value
   if (Array.isArray(value)) {
-    const entries = value.map((entry, index) => compileValue(entry, `${path}[${index}]`))
+    const entries = value.map((entry, index) => compileValue(entry, `${path}[${index}]`, templates))
     return (context) => entries.map((entry) => entry(context))
   }
   const expression = (value as { cel?: unknown }).cel
   if (typeof expression === 'string' && Object.keys(value).length === 1) return guard('expression', path, () => compileExpression(expression))
-  const entries = Object.entries(value).map(([key, entry]) => [key, compileValue(entry, path === '' ? key : `${path}.${key}`)] as const)
+  const entries = Object.entries(value).map(([key, entry]) => [key, compileValue(entry, path === '' ? key : `${path}.${key}`, templates)] as const)
   return (context) => Object.fromEntries(entries.map(([key, entry]) => [key, entry(context)]))
 }
 

@@ -168,7 +168,8 @@ class BlueprintCompiler {
   }
 
   #value(value: unknown, path: string): CompiledValue {
-    return this.#compile('BLUEPRINT_TEMPLATE', () => compileValue(value, path), () => undefined)
+    for (const text of listTexts(value)) this.#checkIncluded(text, 'it', path)
+    return this.#compile('BLUEPRINT_TEMPLATE', () => compileValue(value, path, this.templates), () => undefined)
   }
 
   #compile<T>(code: ErrorCode, work: () => T, fallback: T): T {
@@ -190,3 +191,9 @@ class BlueprintCompiler {
 const sequenceOf = ({ phase, operation }: Pick<CompiledAction, 'phase' | 'operation'>): string => (operation === null ? phase : `${phase} ${operation}`)
 
 const toSecrets = (secrets: BlueprintDocument['secrets']) => Object.entries(secrets ?? {}).map(([name, entry]) => ({ name, length: entry.length ?? defaultSecretLength, isFixed: entry.rotate === false }))
+
+/** Every text of a value. */
+function listTexts(value: unknown): string[] {
+  if (typeof value === 'string') return [value]
+  return value === null || typeof value !== 'object' ? [] : Object.values(value).flatMap(listTexts)
+}

@@ -48,7 +48,7 @@ export function buildComponentContext(input: ContextInput, entry: ResolvedCompon
   const own = { params: entry.parameters, component: { name }, deployment: input.deployment, nodes: described, ...input.rolesOf(name), secrets: nameSecrets(input, entry.blueprint.compiled.secrets, scopeOfComponent(name)) }
   const base = new EvaluationContext(own, input.copies)
   const uses: Record<string, unknown> = Object.fromEntries([...entry.blueprint.compiled.requires.keys()].map((relation) => [relation, null]))
-  for (const binding of entry.bindings) uses[binding.relation] = bind(input, entry, base, described, binding, providers.get(binding.provider)!)
+  for (const binding of entry.bindings) uses[binding.relation] = bind(input, entry, base.with({ uses: { ...uses } }), described, binding, providers.get(binding.provider)!)
   const contexts = new Map<NodeId, EvaluationContext>()
   return {
     entry,
