@@ -50,6 +50,10 @@ t.test('Keystone from a plan, through every fault', { skip: skipReason() }, asyn
 
   await step(t, 'a backup of the databases brings back what was deleted since', (t) => restoreBackup(t, cluster))
 
+  await step(t, 'a database that refuses is told with its cause, and an apply puts it right', (t) => refuseDatabase(t, cluster))
+
+  await step(t, 'a mirror that does not answer and a version that does not exist are named, and nothing is installed', (t) => refusePackages(t, cluster))
+
   await step(t, 'a package that does not exist fails by its name, and a retry succeeds once it does', (t) => installMissingPackage(t, cluster))
 
   await step(t, 'no password is in logs, results or events, and the files that hold one are private', async (t) => {
@@ -227,6 +231,43 @@ async function restoreBackup(t: Test, cluster: Cluster): Promise<void> {
   const again = await cluster.submit('apply', planText)
   t.match(await cluster.ended(t, again), { outcome: 'succeeded' })
   t.same(changedCommands(await cluster.actions(again)), [], 'the passwords are those of then')
+}
+
+async function refuseDatabase(t: Test, cluster: Cluster): Promise<void> {
+  await cluster.shell('data', `mariadb --no-defaults --execute "ALTER USER 'keystone'@'%' ACCOUNT LOCK" && systemctl restart mariadb.service`)
+  const id = await cluster.submit('check', planText)
+  t.match(await cluster.ended(t, id), { outcome: 'failed' })
+  const failures = (await cluster.actions(id)).flatMap(({ component, result }) => (result?.failure ? [`${component}: ${result.failure.message}`] : []))
+  t.match(failures.find((failure) => failure.startsWith('keystone: ')), /no token for user admin: HTTP 500; last in its journal: .*Access denied, this account is locked/, 'the operator is told what the database said')
+  const found = (await cluster.actions(id)).filter(({ result }) => result?.changed).map(({ id }) => id)
+  t.match(found, [/^db\/grant:keystone\.database@/], 'and which action would put it right')
+  const again = await cluster.submit('apply', planText)
+  t.match(await cluster.ended(t, again), { outcome: 'succeeded' })
+}
+
+async function refusePackages(t: Test, cluster: Cluster): Promise<void> {
+  const planOf = (wanted: string) => ({
+    apiVersion: 'lichen.dev/v1',
+    kind: 'DeploymentPlan',
+    metadata: { name: 'refused' },
+    nodes: [{ name: 'one', select: { role: 'data' } }],
+    components: [{ name: 'tool', blueprint: 'e2e-package', on: 'one', with: { package: wanted } }],
+  })
+  const fail = async (wanted: string) => {
+    const id = await cluster.submit('apply', planOf(wanted))
+    t.match(await cluster.ended(t, id), { outcome: 'failed' })
+    return (await cluster.actions(id))[0]?.result?.failure
+  }
+  t.match(await fail('tree=99.9-none'), { code: /^COMMAND_/, message: /tree.*99\.9-none|99\.9-none.*tree/ })
+  const sources = '/etc/apt/sources.list /etc/apt/sources.list.d /etc/apt/apt.conf.d'
+  await cluster.shell('data', `mkdir /root/kept && cp --archive ${sources} /root/kept/ && rm --force /var/cache/apt/archives/*.deb
+    grep --recursive --files-with-matches --extended-regexp 'https?://' ${sources} | xargs sed --in-place --regexp-extended 's#https?://[^/ ";]+#http://127.0.0.1:9#'`)
+  t.match(await fail('tree'), { code: /^COMMAND_/, message: /127\.0\.0\.1:9|Connection refused/ })
+  t.equal((await cluster.shell('data', `dpkg-query --show --showformat='\${db:Status-Status}' tree 2>/dev/null || true`)).trim(), '', 'nothing of it is there')
+  await cluster.shell('data', `rm --recursive --force ${sources} && cp --archive /root/kept/* /etc/apt/ && rm --recursive /root/kept`)
+  const id = await cluster.submit('apply', planOf('tree'))
+  t.match(await cluster.ended(t, id), { outcome: 'succeeded' })
+  t.match(await cluster.ended(t, await cluster.submit('destroy', planOf('tree'))), { outcome: 'succeeded' })
 }
 
 async function installMissingPackage(t: Test, cluster: Cluster): Promise<void> {

@@ -150,6 +150,10 @@ t.test('OpenStack from a plan', { skip: skipReason() }, async (t) => {
   })
 
   await step(t, 'one more compute node changes that node alone, and takes the servers of one that leaves', async (t) => {
+    const without = planOf()
+    without.components.splice(without.components.findIndex(({ name }) => name === 'compute'), 1)
+    const kept = await submit(t, 'apply', without, 'failed')
+    t.match(kept.failures, /compute\/remove@compute: [^]*the node still has servers: instance-[0-9a-f]+ /, 'the last compute node is not given up with a server on it')
     await cluster.addNode('compute2')
     const grown = await submit(t, 'apply', plan, 'succeeded')
     t.same(grown.changed.map(({ node }) => node).filter((node) => node !== 'compute2'), [])

@@ -41,7 +41,7 @@ for argument in "$@"; do
     hosts='[0-9A-F]+'
     [ -z "${address:-}" ] || hosts="(0+|$(IFS=. && set -- $address && printf '%02X%02X%02X%02X' "$4" "$3" "$2" "$1"))"
     if cat /proc/net/tcp /proc/net/tcp6 2>/dev/null | grep --quiet --extended-regexp "^ *[0-9]+: $hosts:$(printf '%04X' "$number") [0-9A-F]+:0000 0A "; then
-      systemctl is-active --quiet "$unit" || problem "TCP port $number, which $unit is to listen on, is taken by another program"
+      systemctl is-active --quiet "$unit" 2>/dev/null || problem "TCP port $number, which $unit is to listen on, is taken by another program"
     fi
     ;;
   interface=*)
