@@ -1,10 +1,10 @@
-/** `examples/openstack.yaml` for nodes of a lab: the same plan with emulated servers, the lab's own network as the public one, an image and what servers need. */
+/** An example of a cloud for nodes of a lab: the same plan with emulated servers, the lab's own network as the public one, an image and what servers need. */
 import { readFileSync } from 'node:fs'
 import { dirname, join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { parse } from 'yaml'
 
-const example = join(dirname(dirname(dirname(fileURLToPath(import.meta.url)))), 'examples/openstack.yaml')
+const examples = join(dirname(dirname(dirname(fileURLToPath(import.meta.url)))), 'examples')
 
 interface Component {
   readonly name: string
@@ -19,11 +19,13 @@ export interface OpenstackPlan {
 }
 
 export interface PlanChanges {
+  /** File in `examples`. Default: a control node and nodes that run servers. */
+  readonly example?: string
   /** The first three numbers of the lab's network, e.g. `10.1.2`. */
   readonly prefix: string
   /** OpenSSH, of the keypair `lab`. */
   readonly publicKey: string
-  /** On the control node. */
+  /** On the node of Glance. */
   readonly image: { readonly disk: string; readonly kernel: string; readonly initrd: string; readonly properties: Readonly<Record<string, string>> }
   /** Nodes that run servers. Default: all there are. */
   readonly computeCount?: number
@@ -35,11 +37,11 @@ export interface PlanChanges {
 const containedQemu = { security_driver: 'none', cgroup_controllers: [], namespaces: [], remember_owner: 0 }
 
 /** The plan. Servers get addresses from .128 to .199 of the lab's network. */
-export function buildOpenstackPlan({ prefix, publicKey, image, computeCount, with: more = {} }: PlanChanges): OpenstackPlan {
-  const plan = parse(readFileSync(example, 'utf8').replaceAll('192.0.2.', `${prefix}.`).replace(`${prefix}.250`, `${prefix}.199`)) as OpenstackPlan
+export function buildOpenstackPlan({ example = 'openstack.yaml', prefix, publicKey, image, computeCount, with: more = {} }: PlanChanges): OpenstackPlan {
+  const plan = parse(readFileSync(join(examples, example), 'utf8').replaceAll('192.0.2.', `${prefix}.`).replace(`${prefix}.250`, `${prefix}.199`)) as OpenstackPlan
   const find = (name: string): Component => plan.components.find((component) => component.name === name)!
   if (computeCount !== undefined) plan.nodes.find(({ name }) => name === 'compute')!.count = computeCount
-  find('db').with = { settings: { innodb_flush_log_at_trx_commit: 2 } }
+  find('db').with = { ...find('db').with, settings: { innodb_flush_log_at_trx_commit: 2 } }
   find('compute').with = { virtType: 'qemu', libvirt: containedQemu }
   const cloud = find('cloud').with as { resources: object[] }
   cloud.resources.push(

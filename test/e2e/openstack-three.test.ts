@@ -1,0 +1,114 @@
+/**
+ * A cloud with three controllers from a plan, on real nodes: one address in front of what runs three times, which goes on when the controller that has it loses its power, and comes back
+ * when all of them did.
+ */
+import { callApi } from '@lichen/demo'
+import t, { type Test } from 'tap'
+import { eventually } from '../eventually.js'
+import { cacheDirectory, skipReason } from '../lab/lab-fixture.js'
+import { buildGuestImage, guestImageProperties } from '../openstack/guest-image/build.js'
+import { buildOpenstackPlan } from '../openstack/openstack-plan.js'
+import { startCluster, step } from './cluster-fixture.js'
+
+t.setTimeout(3_600_000)
+
+/** Three times dozens of services in Python, on the cores of one machine. */
+const longMs = 1_500_000
+const controllers = ['control1', 'control2', 'control3']
+const images = { disk: '/root/guest.raw', kernel: '/root/vmlinuz', initrd: '/root/initrd', properties: guestImageProperties }
+
+t.test('three controllers from a plan', { skip: skipReason() }, async (t) => {
+  const image = await buildGuestImage({ cacheDirectory, log: (line) => t.comment(line) })
+  const cluster = await startCluster(t, 'e2e-three', [...controllers, 'compute'], { privileged: true, links: ['eth1'], labelsOf: (node) => ({ role: node === 'compute' ? 'compute' : 'control' }) })
+  const { lab } = cluster
+  for (const [from, to] of [[image.diskPath, images.disk], [image.kernelPath, images.kernel], [image.initrdPath, images.initrd]] as const) await lab.copyIn('control1', from, to)
+  const prefix = lab.node('control1').address.replace(/\.\d+$/, '')
+  const virtual = `${prefix}.10`
+  // one process of each kind is enough for each of three
+  const small = { keystone: { processes: 1 }, glance: { workers: 1 }, placement: { processes: 1 }, nova: { processes: 1, conductorWorkers: 1 }, neutron: { processes: 1, dhcpAgentsPerNetwork: 2 }, heat: { processes: 1, engineWorkers: 1 }, dashboard: { processes: 1 } }
+  const plan = buildOpenstackPlan({ example: 'openstack-three.yaml', prefix, publicKey: 'ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIGJ5dGVzIG9mIGEga2V5IHRoYXQgbm9ib2R5IGhhcyEh', image: images, with: small })
+  const list = async (node: string, what: string, ...columns: string[]): Promise<string[]> =>
+    (JSON.parse(await cluster.shell(node, `. /root/openrc && openstack ${what} -f json`)) as Record<string, unknown>[]).map((row) => columns.map((column) => String(row[column])).join(' ')).sort()
+  const succeed = async (t: Test, kind: 'apply' | 'check' | 'destroy') => {
+    const id = await cluster.submit(kind, plan)
+    const task = await cluster.ended(t, id, longMs)
+    t.equal(task.outcome, 'succeeded', task.reason)
+    const actions = await cluster.actions(id)
+    if (task.outcome !== 'succeeded') for (const { id, result } of actions) if (result?.failure) t.comment(`${id}: ${result.failure.code}: ${result.failure.message}`)
+    return { id, task, changed: actions.filter((action) => !action.id.startsWith('lichen/') && action.result?.changed === true).map(({ id }) => id) }
+  }
+  const holders = async (): Promise<string[]> => {
+    const found = await Promise.all(controllers.map(async (node) => ((await lab.exec(node, ['bash', '-c', `ip -oneline address show to ${virtual}`])).stdout.toString().trim() === '' ? [] : [node])))
+    return found.flat()
+  }
+
+  await step(t, 'it is made by one apply', async (t) => {
+    const { id } = await succeed(t, 'apply')
+    await cluster.tell(t, id)
+  })
+
+  await step(t, 'every controller does its part, and clients see one address', async (t) => {
+    t.same((await list('control2', 'endpoint list', 'URL')).filter((url) => !url.startsWith(`http://${virtual}:`)), [])
+    t.same(await list('control3', 'compute service list', 'Binary', 'Host', 'State'), ['nova-compute compute up', ...controllers.map((node) => `nova-conductor ${node} up`), ...controllers.map((node) => `nova-scheduler ${node} up`)])
+    t.match(await cluster.shell('control1', `mariadb --batch --skip-column-names --execute "SHOW STATUS LIKE 'wsrep_cluster_size'"`), /3/)
+    t.equal((await holders()).length, 1, 'one of them has the address')
+  })
+
+  /** Whether each controller's Keystone, asked by its own address, knows the token. */
+  const knownAt = async (node: string, token: string): Promise<string[]> => {
+    const urls = controllers.map((each) => `http://${lab.node(each).address}:5000/v3/auth/tokens`).join(' ')
+    return (await cluster.shell(node, `apt-get install --yes --quiet curl >/dev/null; for url in ${urls}; do curl --silent --output /dev/null --write-out '%{http_code}\\n' --header 'X-Auth-Token: ${token}' --header 'X-Subject-Token: ${token}' $url; done`)).trim().split('\n')
+  }
+  const issue = async (node: string): Promise<string> => (await cluster.shell(node, '. /root/openrc && openstack token issue -f value -c id')).trim()
+
+  await step(t, 'a token of one Keystone is known to the others, also when the key of tokens is rotated', async (t) => {
+    const token = await issue('control1')
+    t.same(await knownAt('control1', token), ['200', '200', '200'])
+    const { id } = await callApi<{ readonly id: string }>(cluster.server(), 'POST', '/v1/deployments/default/openstack-three/secrets/rotate', { secrets: ['keystone.tokenKey'] })
+    t.match(await cluster.ended(t, id, longMs), { outcome: 'succeeded' })
+    const keys = await Promise.all(controllers.map((node) => cluster.shell(node, 'cd /etc/keystone/fernet-keys && sha256sum $(ls | sort --numeric-sort | tail --lines=1) && ls | wc --lines')))
+    t.equal(new Set(keys).size, 1, `all have the same key with the highest number: ${keys.map((text) => text.replace(/[0-9a-f]{64}/, '…')).join(' ')}`)
+    t.same(await knownAt('control1', token), ['200', '200', '200'], 'a token from before')
+    t.same(await knownAt('control1', await issue('control2')), ['200', '200', '200'], 'a token with the new key')
+  })
+
+  await step(t, 'applied again, nothing changes', async (t) => {
+    const { changed, task } = await succeed(t, 'apply')
+    t.same(changed, [])
+    t.comment(`it took ${task.timing.durationMs} ms`)
+  })
+
+  await step(t, 'a server is made while the controller that had the address is without power', async (t) => {
+    const [lost] = (await holders()) as [string]
+    const other = controllers.find((node) => node !== lost)!
+    await lab.kill(lost)
+    t.comment(`${lost} had the address`)
+    const killed = performance.now()
+    await eventually(t, 'clients get tokens again', async () => (await lab.exec(other, ['bash', '-c', '. /root/openrc && timeout 20 openstack token issue'])).exitCode === 0, { timeoutMs: longMs, intervalMs: 1_000 })
+    t.comment(`tokens again after ${Math.round((performance.now() - killed) / 1000)} s`)
+    await eventually(t, 'a server is made', async () => {
+      const { exitCode, stdout, stderr } = await lab.exec(other, ['bash', '-c', '. /root/openrc && timeout 300 openstack server create --flavor small --image guest --network inner --wait first'], { timeoutMs: 400_000 })
+      if (exitCode !== 0) t.comment(`${String(stdout)}${String(stderr)}`.trim().slice(0, 500))
+      if (exitCode !== 0) await lab.exec(other, ['bash', '-c', '. /root/openrc && openstack server delete --wait first'])
+      return exitCode === 0
+    }, { timeoutMs: longMs, intervalMs: 5_000 })
+    t.comment(`a server is there after ${Math.round((performance.now() - killed) / 1000)} s`)
+    await lab.start(lost)
+    await eventually(t, 'all is as planned, without a hand', async () => {
+      const id = await cluster.submit('check', plan)
+      const { outcome } = await cluster.ended(t, id, longMs)
+      return outcome === 'succeeded' && (await cluster.actions(id)).every((action) => action.result?.changed !== true)
+    }, { timeoutMs: longMs, intervalMs: 5_000 })
+  })
+
+  await step(t, 'after a power loss of all of them at once everything comes back by itself', async (t) => {
+    await Promise.all([...controllers, 'compute'].map((node) => lab.kill(node)))
+    for (const node of [...controllers, 'compute']) await lab.start(node).catch((error: unknown) => t.comment(String(error)))
+    await eventually(t, 'all is as planned, without a hand', async () => {
+      const id = await cluster.submit('check', plan)
+      const { outcome } = await cluster.ended(t, id, longMs)
+      return outcome === 'succeeded' && (await cluster.actions(id)).every((action) => action.result?.changed !== true)
+    }, { timeoutMs: longMs, intervalMs: 5_000 })
+    t.match(await list('control1', 'server list', 'Name'), ['first'])
+  })
+})
