@@ -78,18 +78,23 @@ t.test('MariaDB on one node and on three', { skip: skipReason() }, async (t) => 
     t.same(await Promise.all(nodes.map(startedAt)), before)
   })
 
-  await step(t, 'a new setting restarts one server after the other, and two take writes at any moment', async (t) => {
+  await step(t, 'a new setting restarts one server after the other, and there is always one that takes writes', async (t) => {
     const before = await Promise.all(nodes.map(startedAt))
     const id = await cluster.submit('apply', buildPlan(3, { max_connect_errors: 777 }))
     let fewest = nodes.length
     for (let task = await cluster.task(id); task.state !== 'ended'; task = await cluster.task(id)) {
-      const found = await Promise.all(nodes.map(async (node) => (await cluster.lab.exec('a', ['curl', '--silent', '--max-time', '8', '--output', '/dev/null', '--write-out', '%{http_code}', `http://${cluster.lab.node(node).address}:${statusPort}/`])).stdout.toString() === '200'))
+      const found = await Promise.all(nodes.map((node) => isOffered(cluster, node)))
       fewest = Math.min(fewest, found.filter(Boolean).length)
     }
     t.match(await cluster.ended(t, id), { outcome: 'succeeded' })
-    t.ok(fewest >= 2, `at least two servers took writes (found: ${fewest})`)
+    t.comment(`at least ${fewest} of ${nodes.length} took writes`)
+    t.ok(fewest >= 1, 'clients find a server')
     for (const [index, node] of nodes.entries()) t.not(await startedAt(node), before[index], `${node} was restarted`)
     for (const node of nodes) t.match(await sql(node, "SHOW VARIABLES LIKE 'max_connect_errors'"), '777')
+    // all nodes have the clock of one kernel
+    const away = await Promise.all(nodes.map(async (node) => (await cluster.shell(node, 'systemctl show --property=ActiveExitTimestampMonotonic --property=ActiveEnterTimestampMonotonic mariadb.service')).trim().split('\n').map((line) => Number(line.split('=')[1])).sort((one, other) => one - other)))
+    away.sort(([one = 0], [other = 0]) => one - other)
+    t.same(away.slice(1).filter(([stopped = 0], index) => stopped < (away[index]?.[1] ?? 0)), [], 'none was stopped while another one was away')
   })
 
   await step(t, 'a server that is killed comes back by itself, and the others serve', async (t) => {
@@ -125,7 +130,7 @@ t.test('MariaDB on one node and on three', { skip: skipReason() }, async (t) => 
 
   await step(t, 'two lose power, and the one that is left goes on with them when they are back', async (t) => {
     await Promise.all(['a', 'b'].map((node) => cluster.lab.kill(node)))
-    await eventually(t, 'the one that is left takes no writes', async () => (await cluster.lab.exec('c', ['curl', '--silent', '--fail', `http://${cluster.lab.node('c').address}:${statusPort}/`])).exitCode !== 0, { timeoutMs: 60_000 })
+    await eventually(t, 'the one that is left takes no writes', async () => !(await isOffered(cluster, 'c')), { timeoutMs: 60_000 })
     await cluster.lab.up({ nodes })
     await allSynced(t)
     await decisions(t)
@@ -203,6 +208,11 @@ function writeOn(cluster: Cluster, node: string): { readonly count: () => number
     }
   }
   return { count: () => rows.length, rows: () => rows, ended: write() }
+}
+
+/** Whether who leads clients to servers would lead them to this node's. */
+async function isOffered(cluster: Cluster, node: string): Promise<boolean> {
+  return (await cluster.lab.exec('c', ['curl', '--silent', '--fail', '--max-time', '8', '--output', '/dev/null', `http://${cluster.lab.node(node).address}:${statusPort}/`])).exitCode === 0
 }
 
 function bootIdOf(cluster: Cluster, node: string): string | undefined {
