@@ -1,8 +1,8 @@
 #!/usr/bin/python3
 """The keys that tokens are made and known with, in /etc/keystone/fernet-keys: of those there, the one with the highest number makes tokens, and all of them are known.
 
-    token-keys stage|use FILE          FILE: the key that all nodes have
-    token-keys is-staged|is-used FILE  exit code 0 when there is nothing to do
+    token-keys stage|use          the key that all nodes have stands in the variable TOKEN_KEY
+    token-keys is-staged|is-used  exit code 0 when there is nothing to do
 
 `stage` puts the key below the others: tokens of nodes that use it already are known here. `use` gives it the highest number; the ones before it stay until
 two more have come, so that tokens made with them are good until they end.
@@ -49,9 +49,8 @@ def remove(number):
 
 
 def main():
-    verb, path = sys.argv[1:]
-    with open(path, encoding="ascii") as file:
-        wanted = file.read().strip()
+    verb = sys.argv[1]
+    wanted = os.environ["TOKEN_KEY"]
     keys = read_keys()
     is_used = bool(keys) and keys[max(keys)] == wanted
     if verb == "is-staged":
