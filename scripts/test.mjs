@@ -70,9 +70,9 @@ if (!existsSync(marker) || readFileSync(marker, 'utf8') !== plugins) {
   step('tap and its plugins', join(root, 'node_modules/.bin/tap'), ['build'])
   writeFileSync(marker, plugins)
 }
-// What takes as long as all other nodes together: the life of a cluster (upgrade, scaling, reboots, certificates), one with an etcd outside, and a whole cloud. `npm run e2e:kubernetes` and
+// What takes as long as all other nodes together: the life of a cluster (upgrade, scaling, reboots, certificates), one with an etcd outside, a whole cloud, one with three controllers, and clusters of databases and of messages. `npm run e2e:kubernetes` and
 // `npm run e2e:openstack` have them.
-const isOnDemand = (file) => ['e2e/kubernetes-life', 'e2e/kubernetes-etcd', 'e2e/openstack', 'openstack/guest-image'].some((name) => file === `test/${name}.test.ts`)
+const isOnDemand = (file) => ['e2e/kubernetes-life', 'e2e/kubernetes-etcd', 'e2e/openstack', 'e2e/openstack-three', 'e2e/mariadb-galera', 'e2e/rabbitmq-nodes', 'openstack/guest-image'].some((name) => file === `test/${name}.test.ts`)
 const all = listTests(join(root, 'test')).sort().filter((file) => !isOnDemand(file))
 const files = wanted.length > 0 ? wanted : all
 if (wanted.length === 0) {
@@ -99,6 +99,6 @@ tap('nodes', files.filter(isIn('lab')), 1, 600)
 // Alone: where the packages are not in the lab's cache, it compiles Kubernetes.
 tap('kubernetes', files.filter(isIn('kubernetes')), 1, 2400)
 tap('end-to-end', files.filter(isIn('e2e')).filter((file) => !isOnDemand(file)), 1, 1500)
-tap('on demand', files.filter(isOnDemand), 1, 2700)
+tap('on demand', files.filter(isOnDemand), 1, 3600)
 console.log(`\n${passed} passed, ${failed} failed`)
 process.exit(failed === 0 ? 0 : 1)
