@@ -15,16 +15,22 @@ t.setTimeout(2_400_000)
 const nodes = ['a', 'b', 'c']
 const statusPort = 4569
 
-const buildPlan = (count: number, settings: Readonly<Record<string, number>> = {}) => ({
+/** Plans with this virtual address: a server or several of them, behind one address from the beginning. */
+const planBehind = (virtualAddress: string) => (count: number, settings: Readonly<Record<string, number>> = {}) => ({
   apiVersion: 'lichen.dev/v1',
   kind: 'DeploymentPlan',
   metadata: { name: 'galera' },
   nodes: [{ name: 'servers', count }],
-  components: [{ name: 'db', blueprint: 'mariadb@^1', on: 'servers', with: { removeData: true, bufferPoolMb: 64, settings } }],
+  components: [
+    { name: 'front', blueprint: 'haproxy@^1', on: 'servers', with: { virtualAddress } },
+    { name: 'db', blueprint: 'mariadb@^1', on: 'servers', with: { removeData: true, bufferPoolMb: 64, settings }, uses: { frontend: 'front' } },
+  ],
 })
 
 t.test('MariaDB on one node and on three', { skip: skipReason() }, async (t) => {
   const cluster = await startCluster(t, 'e2e-galera', nodes)
+  const virtualAddress = cluster.lab.node('a').address.replace(/\d+$/, '200')
+  const buildPlan = planBehind(virtualAddress)
   /** The rows of what is asked of the server of a node. */
   const sql = async (node: string, text: string) => (await cluster.shell(node, `mariadb --no-defaults --batch --skip-column-names --execute="${text}"`)).trim()
   const read = (node: string) => sql(node, "SELECT GROUP_CONCAT(word ORDER BY word SEPARATOR ' ') FROM shop.words WHERE word NOT LIKE 'row%'")
@@ -48,7 +54,7 @@ t.test('MariaDB on one node and on three', { skip: skipReason() }, async (t) => 
   await step(t, 'one server runs without any replication', async (t) => {
     await succeed(t, cluster, 'apply', buildPlan(1))
     t.equal(await sql('a', "SHOW VARIABLES LIKE 'wsrep_on'"), 'wsrep_on\tOFF')
-    t.equal(await cluster.shell('a', 'ls /usr/local/sbin/lichen-galera /etc/systemd/system/mariadb.service.d 2>/dev/null; true'), '')
+    t.equal(await cluster.shell('a', 'ls -d /etc/systemd/system/mariadb.service.d 2>/dev/null; true'), '')
     await sql('a', "CREATE DATABASE shop; CREATE TABLE shop.words (word VARCHAR(40) PRIMARY KEY); INSERT INTO shop.words VALUES ('alone'); CREATE USER keeper@'%' IDENTIFIED BY 'kept'")
     const before = await startedAt('a')
     await unchanged(t, cluster, buildPlan(1))
@@ -69,7 +75,8 @@ t.test('MariaDB on one node and on three', { skip: skipReason() }, async (t) => 
     t.equal(await sql('c', "SET SESSION wsrep_sync_wait = 1; SELECT word FROM shop.words WHERE word = 'by-b'"), 'by-b')
     t.equal(await cluster.shell('a', `mariadb --no-defaults --batch --skip-column-names --host=${cluster.lab.node('c').address} --user=keeper --password=kept --execute='SELECT 1'`), '1\n', 'a user of before logs in to another server')
     t.match(JSON.parse(await cluster.shell('a', `curl --silent --fail http://${cluster.lab.node('b').address}:${statusPort}/`)), { state: 'synced', size: 3 }, 'it says so to who leads clients to it')
-    t.match(await cluster.shell('a', "ss --listening --tcp --numeric --no-header | awk '{print $4}' | grep ':3306$'"), new RegExp(`^${cluster.lab.node('a').address.replaceAll('.', '\\.')}:3306\n$`), 'it listens on its own address alone')
+    t.equal(await cluster.shell('b', `mariadb --no-defaults --batch --skip-column-names --host=${virtualAddress} --user=keeper --password=kept --execute='SELECT 1'`), '1\n', 'and through the virtual address')
+    t.match(await cluster.shell('a', "ss --listening --tcp --numeric --processes --no-header | grep mariadbd | awk '{print $4}' | grep ':3306$'"), new RegExp(`^${cluster.lab.node('a').address.replaceAll('.', '\\.')}:3306\n$`), 'it listens on its own address alone')
   })
 
   await step(t, 'a second apply changes nothing and restarts nothing', async (t) => {
