@@ -7,6 +7,7 @@ import { type FleetSystem, measureComeBack, measureFanOut, measureIdle, measureU
 import { type ConnectionFloor, makeDirectory, measureConnections, measureFlushes, measureGrpcStream, measureSqliteCommits } from './floors.js'
 import { buildOverheadFigures, makeClusters } from './kubernetes-figures.js'
 import { measureLineLatency, measureLogRate } from './log-path.js'
+import { buildCloudFigures, makeClouds } from './openstack-figures.js'
 import { measurePostgres, measurePostgresEndToEnd } from './postgres-figures.js'
 import { median, quantile } from './quantile.js'
 import { measureRabbitConfirms } from './rabbit-floor.js'
@@ -115,6 +116,11 @@ const onDemand: Readonly<Record<string, () => Promise<void>>> = {
     const reason = skipReason()
     if (reason !== false) return void figures.push({ what: 'Kubernetes by Lichen and by a script', value: Number.NaN, unit: '', note: reason })
     figures.push(...buildOverheadFigures(await makeClusters({ runs: isQuick ? 1 : 2, budgetMs: 560_000, say })))
+  },
+  async openstack() {
+    const reason = skipReason()
+    if (reason !== false) return void figures.push({ what: 'OpenStack by Lichen and by a script', value: Number.NaN, unit: '', note: reason })
+    figures.push(...buildCloudFigures(await makeClouds({ runs: isQuick ? 1 : 2, looks: isQuick ? 1 : 3, say })))
   },
 }
 

@@ -1,4 +1,4 @@
-/** Fresh nodes with Lichen's agent for one cluster, and a server of their own: the demo's way, on the lab of this machine. Owns all of it; what a run left that was killed is found and removed by the next. */
+/** Fresh nodes for one cluster or cloud, with Lichen's agent and a server of their own: the demo's way, on the lab of this machine. Owns all of it; what a run left that was killed is found and removed by the next. */
 import { existsSync, mkdirSync, readdirSync, readFileSync, readlinkSync, rmSync } from 'node:fs'
 import { dirname, join } from 'node:path'
 import { buildAgentPackage, createJoinToken, installAgent, runInNode, startServerProcess, waitForNodes, type ServerProcess } from '@lichen/demo'
@@ -8,7 +8,7 @@ import { readCpuS } from './children.js'
 import type { NodeEntrance } from './plain-script.js'
 
 const checkout = dirname(import.meta.dirname)
-const labName = 'bench-kubernetes'
+const labName = 'bench-nodes'
 /** Always the same place. */
 export const directory = join(checkout, 'build', labName)
 const labsDirectory = join(directory, 'labs')
@@ -23,11 +23,31 @@ export async function removeNodes(): Promise<void> {
   rmSync(directory, { recursive: true, force: true })
 }
 
+/** What `work` gives; its nodes are taken away when it ends, and when this process is told to end. */
+export async function withNodesRemoved<T>(say: (text: string) => void, work: () => Promise<T>): Promise<T> {
+  const stop = async (signal: NodeJS.Signals): Promise<void> => {
+    say(`${signal}: the nodes are taken away`)
+    await removeNodes()
+    process.exit(1)
+  }
+  const signals = ['SIGINT', 'SIGTERM', 'SIGHUP'] as const
+  const onSignal = (name: NodeJS.Signals): void => void stop(name)
+  for (const name of signals) process.once(name, onSignal)
+  try {
+    return await work()
+  } finally {
+    for (const name of signals) process.off(name, onSignal)
+    await removeNodes()
+  }
+}
+
 export interface Nodes {
   readonly lab: Lab
   readonly server: ServerProcess
   /** Where servers for the nodes listen. */
   readonly gateway: string
+  /** Installs the agent on these, and resolves when they are ready. */
+  join(names: readonly string[], labelsOf: (node: string) => Readonly<Record<string, string>>): Promise<void>
   /** How a program is run in each. */
   entrances(): ReadonlyMap<string, NodeEntrance>
   /** Seconds of processor time so far, of everything in the nodes and of the server while it runs. */
@@ -36,32 +56,31 @@ export interface Nodes {
   endLichen(): Promise<void>
 }
 
-/** Booted nodes, their agents ready; `cp` has the role of a control plane, all others are workers. */
-export async function startNodes(names: readonly string[]): Promise<Nodes> {
+/** Booted nodes, each with these interfaces beside `host0`, and a server that none of them has joined yet. */
+export async function startNodes(names: readonly string[], links: readonly string[] = []): Promise<Nodes> {
   await removeNodes()
   mkdirSync(directory, { recursive: true })
   const lab = open()
-  const [view, agent] = await Promise.all([lab.up({ nodes: names, isPrivileged: true }), buildAgentPackage(checkout)])
-  const server = await startServerProcess({ dataDirectory: join(directory, 'server'), catalogDirectory: join(checkout, 'catalog'), gatewayHost: view.gateway, gatewayPort: 0, env: process.env })
-  let isServing = true
-  try {
-    const joinToken = await createJoinToken(server, names.length)
-    await Promise.all(names.map((node) => installAgent(lab, node, { packagePath: agent.path, gateway: server.gatewayAddress, joinToken, labels: { cluster: 'demo', role: node === 'cp' ? 'control-plane' : 'worker' } })))
-    await waitForNodes(server, names, patienceMs)
-  } catch (error) {
-    await server.kill()
-    throw error
-  }
+  const [view, agent] = await Promise.all([lab.up({ nodes: names, isPrivileged: true, links }), buildAgentPackage(checkout)])
   const cgroupOf = (node: string): string => buildNodeNames(buildLabNames(labsDirectory, labName), node, lab.node(node).index).cgroup
   const leaders = new Map(await Promise.all(names.map(async (node) => [node, findLeader((await runInNode(lab, node, ['readlink', '/proc/self/ns/pid'])).trim())] as const)))
+  const server = await startServerProcess({ dataDirectory: join(directory, 'server'), catalogDirectory: join(checkout, 'catalog'), gatewayHost: view.gateway, gatewayPort: 0, env: process.env })
+  const joined: string[] = []
+  let isServing = true
   return {
     lab,
     server,
     gateway: view.gateway,
+    async join(those, labelsOf) {
+      const joinToken = await createJoinToken(server, those.length)
+      await Promise.all(those.map((node) => installAgent(lab, node, { packagePath: agent.path, gateway: server.gatewayAddress, joinToken, labels: labelsOf(node) })))
+      await waitForNodes(server, those, patienceMs)
+      joined.push(...those)
+    },
     entrances: () => new Map(names.map((node) => [node, { leader: leaders.get(node)!, cgroups: findCgroups(cgroupOf(node)) }])),
     cpuS: () => (isServing ? readCpuS(server.pid) : 0) + names.reduce((sum, node) => sum + readCgroupCpuS(cgroupOf(node)), 0),
     async endLichen() {
-      await Promise.all(names.map((node) => runInNode(lab, node, ['systemctl', 'stop', 'lichen-agent.service'])))
+      await Promise.all(joined.map((node) => runInNode(lab, node, ['systemctl', 'stop', 'lichen-agent.service'])))
       isServing = false
       await server.stop()
     },
