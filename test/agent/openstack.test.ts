@@ -88,7 +88,7 @@ t.test('identities and services are made once, put right when they were changed,
   const requests = cloud.asked.length
   t.match(await run(identities), { outcome: 'succeeded', changed: false })
   t.equal(cloud.writes.length, writes, 'nothing was written')
-  t.equal(cloud.asked.slice(requests).filter(({ path, body }) => path === '/v3/auth/tokens' && body.auth.scope !== 'unscoped').length, 1, 'one token')
+  t.equal(cloud.asked.slice(requests).filter(({ path, body }) => path === '/v3/auth/tokens' && body.auth.scope !== 'unscoped').length, 0, 'the token of the look after the change is good still')
 
   const glance = cloud.all('/v3/users').find((user) => user['name'] === 'glance')!
   Object.assign(glance, { password: 'by hand', enabled: false, email: 'x@example.org' })
@@ -199,6 +199,19 @@ t.test('in check mode a cloud that is not there yet is a difference', async (t) 
   t.match(await run([{ network: { name: 'x' } }], {}, 'check'), { outcome: 'succeeded', changed: true, commands: [{ diff: '+ network x' }] }, 'nor is a service that is not there')
   cloud.disturb = () => ({ status: 403 })
   t.match(await run([{ project: { name: 'x' } }], {}, 'check'), { outcome: 'failed', failure: { code: 'COMMAND_OPENSTACK_FORBIDDEN' } })
+})
+
+t.test('a token serves the commands that follow, until something is changed, it is revoked, or another user asks', async (t) => {
+  const { cloud, run } = await start(t)
+  const asked = () => cloud.asked.filter(({ path, body }) => path === '/v3/auth/tokens' && body.auth.scope !== 'unscoped').length
+  await run([{ project: { name: 'service' } }])
+  t.equal(asked(), 2, 'one to look and to act, one to look again: what was changed may have changed what tokens say')
+  t.match(await run([{ project: { name: 'service' } }]), { outcome: 'succeeded', changed: false })
+  t.equal(asked(), 2, 'the next one needs none')
+  cloud.revoke()
+  t.match(await run([{ project: { name: 'service' } }]), { outcome: 'succeeded', changed: false })
+  t.equal(asked(), 3, 'one that is refused is replaced')
+  t.match(await run([{ project: { name: 'service' } }], { auth: { password: 'another' } }), { outcome: 'failed', failure: { code: 'COMMAND_OPENSTACK_CREDENTIALS' } }, 'a token is for those who know the password')
 })
 
 t.test('servers that are just starting are asked again, tokens that are revoked are replaced, lists are read to their end', async (t) => {

@@ -1,7 +1,7 @@
 /**
  * Requests to the APIs of one cloud as one user. Owns the token and what the catalogue said with it.
  *
- * 1. One token for the whole session. Another one is asked for when it is refused (it was revoked or its time is over), and when a service is not in its catalogue: it may have come since.
+ * 1. One token for the whole session, and for the ones after it (token-shelf.ts). Another one is asked for when it is refused (it was revoked or its time is over), and when a service is not in its catalogue: it may have come since.
  * 2. Reads are tried again a few times when nobody answers, or with an error of the server's own: servers do that while they start. Writes are not, unless there was no connection at all:
  *    whether they took effect is for the next check to see.
  * 3. Everything ends with the deadline of the command.
@@ -13,6 +13,7 @@ import type { CommandContext } from '../primitive.js'
 import { ApiFailure, parseObject, toFailure } from './api-failure.js'
 import { type Answer, exchange, type Request, type StreamedBody } from './exchange.js'
 import { type Catalogue, findEndpoint, type ServiceType, withVersion } from './service-catalogue.js'
+import { type Token, TokenShelf } from './token-shelf.js'
 
 /** Pauses between tries: 7.5 s together, about what a service takes to load its code. Waiting longer is what a probe is for. */
 const pausesMs = [500, 1000, 2000, 4000]
@@ -39,11 +40,7 @@ export interface Content {
   readonly type?: string
 }
 
-interface Token {
-  readonly id: string
-  readonly projectId: string | undefined
-  readonly catalogue: Catalogue
-}
+const shelf = new TokenShelf()
 
 /** See the file header. */
 export class Session {
@@ -65,7 +62,9 @@ export class Session {
   static async open(auth: OpenstackAuth, context: CommandContext): Promise<Session> {
     context.log.masker.add(auth.password)
     const session = new Session(auth, context, auth.caFile === undefined ? undefined : await readFile(auth.caFile, 'utf8'))
-    await session.#authenticate()
+    const kept = shelf.take(auth, context.deadline.clock.elapsed())
+    if (kept === undefined) await session.#authenticate()
+    else session.#use(kept)
     return session
   }
 
@@ -104,6 +103,7 @@ export class Session {
 
   /** What the service answered; empty when nothing. Accepts any 2xx. @throws ApiFailure for everything else. */
   async write(method: 'POST' | 'PUT' | 'PATCH' | 'DELETE', target: Target, content: Content = {}): Promise<JsonObject> {
+    if (target.service === 'identity') shelf.clear()
     const answer = await this.#ask(method, target, content)
     if (answer.status < 200 || answer.status > 299) throw toFailure(this.#describe(method, target), answer)
     return parseObject(answer.text) ?? {}
@@ -152,12 +152,17 @@ export class Session {
     const what = `${this.#identityUrl}: no token for user ${user} (domain ${userDomain}) ${project === undefined ? 'on the system' : `in project ${project} (domain ${projectDomain})`}`
     const { token } = (parseObject(answer.text) ?? {}) as { token?: { project?: { id: string }; catalog?: Catalogue } }
     if (answer.status === 201 && token && answer.subjectToken !== undefined) {
-      this.#context.log.masker.add(answer.subjectToken)
-      this.#token = { id: answer.subjectToken, projectId: token.project?.id, catalogue: token.catalog ?? [] }
+      this.#use({ id: answer.subjectToken, projectId: token.project?.id, catalogue: token.catalog ?? [] })
+      shelf.put(this.auth, this.#token, this.#context.deadline.clock.elapsed())
       return
     }
     if (answer.status === 404 || answer.status === 201 || answer.status === 200) throw new ApiFailure('COMMAND_OPENSTACK_UNREACHABLE', `${what}: answered ${answer.status}, and not as an identity API of version 3 does`)
     throw toFailure(what, answer)
+  }
+
+  #use(token: Token): void {
+    this.#context.log.masker.add(token.id)
+    this.#token = token
   }
 
   async #askForToken(auth: unknown): Promise<Answer> {
@@ -179,7 +184,10 @@ export class Session {
         problem = message || code || 'failed'
         const isAgain = isRepeatable || code === 'ECONNREFUSED'
         // Silence for that long is no passing trouble.
-        if (deadline.reason || !isAgain || pauseMs === undefined || problem.startsWith('no answer within')) throw new ApiFailure('COMMAND_OPENSTACK_UNREACHABLE', `${what}: ${problem}${tries > 0 ? ` (${tries + 1} tries)` : ''}`, { cause: error })
+        if (deadline.reason || !isAgain || pauseMs === undefined || problem.startsWith('no answer within')) {
+          shelf.clear()
+          throw new ApiFailure('COMMAND_OPENSTACK_UNREACHABLE', `${what}: ${problem}${tries > 0 ? ` (${tries + 1} tries)` : ''}`, { cause: error })
+        }
       }
       log.say(`${what}: ${problem}; trying again in ${pauseMs} ms`)
       await pause(pauseMs, deadline)
