@@ -18,10 +18,11 @@ interface Component {
   uses: Record<string, string>
 }
 
-t.test('plans of a cloud that cannot work are refused', async (t) => {
+/** What is found wrong with an example after a change. */
+async function openExample(name: string): Promise<(change: (components: Map<string, Component>, draft: PlanDraft) => void) => readonly Problem[]> {
   const catalog = await readCatalog(resolve(root, 'catalog'))
-  const example = readFileSync(resolve(root, 'examples/openstack.yaml'), 'utf8')
-  function problemsOf(change: (components: Map<string, Component>, draft: PlanDraft) => void): readonly Problem[] {
+  const example = readFileSync(resolve(root, 'examples', name), 'utf8')
+  return (change) => {
     const plan = makePlan((draft) => {
       for (const key of Object.keys(draft)) delete draft[key]
       Object.assign(draft, parse(example))
@@ -32,6 +33,10 @@ t.test('plans of a cloud that cannot work are refused', async (t) => {
     const graph = buildGraph({ plan, catalog, nodes: makeNodesOf(plan.nodes), kind: 'apply' })
     return graph.ok ? [] : graph.problems
   }
+}
+
+t.test('plans of a cloud that cannot work are refused', async (t) => {
+  const problemsOf = await openExample('openstack.yaml')
   const addOtherRegion = (components: Map<string, Component>): void => {
     components.set('keystone-two', { ...components.get('keystone')!, name: 'keystone-two', with: { region: 'RegionTwo', port: 5001, databaseName: 'keystone_two' } })
   }
@@ -51,4 +56,18 @@ t.test('plans of a cloud that cannot work are refused', async (t) => {
   t.match(problemsOf((components) => delete components.get('glance')!.uses['database']), [{ code: 'PLAN_MISSING_RELATION', path: 'components[4].uses.database', message: /"sql"/ }])
   t.match(problemsOf((components, draft) => (draft['nodes'] as { name: string; count: number }[])[0]!.count = 2), [{ code: 'PLAN_RULE_BROKEN' }], 'two control nodes for services of one')
   t.match(problemsOf((components) => components.get('compute')!.with = { virtType: 'xen' }), [{ code: 'PLAN_BAD_PARAMETER', path: 'components[10].with.virtType' }])
+})
+
+t.test('controllers that cannot work together are refused', async (t) => {
+  const problemsOf = await openExample('openstack-three.yaml')
+  const withCount = (count: number) => (_: unknown, draft: PlanDraft) => (draft['nodes'] as { name: string; count: number }[])[0]!.count = count
+  t.same(problemsOf(() => undefined), [])
+  t.same(problemsOf(withCount(5)), [])
+  t.match(problemsOf(withCount(2)).map(({ message }) => message), [/^db: runs on 1, 3 or 5 nodes/, /^messages: has an odd number of servers/])
+  t.match(problemsOf((components) => delete components.get('placement')!.uses['frontend']), [{ code: 'PLAN_RULE_BROKEN', path: 'components[6]', message: /^placement: runs on several nodes behind one address alone; bind `frontend`/ }])
+  t.match(problemsOf((components) => delete components.get('db')!.uses['frontend']), [{ code: 'PLAN_RULE_BROKEN', message: /^db: several servers need one address/ }])
+  t.match(problemsOf((components) => components.get('glance')!.on = 'control'), [{ code: 'PLAN_RULE_BROKEN', path: 'components[5].with.sharedData', message: /^glance: images are files of the node/ }])
+  t.same(problemsOf((components) => Object.assign(components.get('glance')!, { on: 'control', with: { sharedData: true } })), [])
+  t.match(problemsOf((components) => components.get('address')!.with = { virtualAddress: '10.0.0.2' }), [{ code: 'PLAN_RULE_BROKEN', path: 'components[0].with.virtualAddress', message: /the virtual address is that of a node/ }])
+  t.match(problemsOf((components) => components.get('address')!.with = {}), [{ code: 'PLAN_BAD_PARAMETER', path: 'components[0].with.virtualAddress' }])
 })
