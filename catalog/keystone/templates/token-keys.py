@@ -4,8 +4,8 @@
     token-keys stage|use          the key that all nodes have stands in the variable TOKEN_KEY
     token-keys is-staged|is-used  exit code 0 when there is nothing to do
 
-`stage` puts the key below the others: tokens of nodes that use it already are known here. `use` gives it the highest number; the ones before it stay until
-two more have come, so that tokens made with them are good until they end.
+`stage` puts the key below the others, as number 0, which none has that makes tokens: those of nodes that use it already are known here. `use` gives it the
+highest number; the ones before it stay until two more have come, so that tokens made with them are good until they end.
 """
 import os
 import pwd
@@ -48,16 +48,25 @@ def remove(number):
     os.unlink(os.path.join(DIRECTORY, str(number)))
 
 
+def make_room(keys):
+    """Gives each key the next number, the highest first, so that at no moment another one makes tokens, or one is missing."""
+    for number in sorted(keys, reverse=True):
+        os.rename(os.path.join(DIRECTORY, str(number)), os.path.join(DIRECTORY, str(number + 1)))
+
+
 def main():
     verb = sys.argv[1]
     wanted = os.environ["TOKEN_KEY"]
     keys = read_keys()
-    is_used = bool(keys) and keys[max(keys)] == wanted
+    is_used = max(keys, default=0) > 0 and keys[max(keys)] == wanted
     if verb == "is-staged":
         sys.exit(0 if wanted in keys.values() else 1)
     if verb == "is-used":
         sys.exit(0 if is_used else 1)
     if verb == "stage" and wanted not in keys.values():
+        # staged for a rotation that did not come to its end: other nodes may use it
+        if 0 in keys:
+            make_room(keys)
         write_key(0, wanted)
     if verb == "use" and not is_used:
         write_key(max(keys, default=0) + 1, wanted)
