@@ -52,7 +52,7 @@ t.test('Keystone from a plan, through every fault', { skip: skipReason() }, asyn
 
   await step(t, 'a database that refuses is told with its cause, and an apply puts it right', (t) => refuseDatabase(t, cluster))
 
-  await step(t, 'a mirror that does not answer and a version that does not exist are named, and nothing is installed', (t) => refusePackages(t, cluster))
+  await step(t, 'a version that does not exist is named, and nothing is installed', (t) => refuseVersion(t, cluster))
 
   await step(t, 'a package that does not exist fails by its name, and a retry succeeds once it does', (t) => installMissingPackage(t, cluster))
 
@@ -245,29 +245,18 @@ async function refuseDatabase(t: Test, cluster: Cluster): Promise<void> {
   t.match(await cluster.ended(t, again), { outcome: 'succeeded' })
 }
 
-async function refusePackages(t: Test, cluster: Cluster): Promise<void> {
-  const planOf = (wanted: string) => ({
+async function refuseVersion(t: Test, cluster: Cluster): Promise<void> {
+  const plan = {
     apiVersion: 'lichen.dev/v1',
     kind: 'DeploymentPlan',
     metadata: { name: 'refused' },
     nodes: [{ name: 'one', select: { role: 'data' } }],
-    components: [{ name: 'tool', blueprint: 'e2e-package', on: 'one', with: { package: wanted } }],
-  })
-  const fail = async (wanted: string) => {
-    const id = await cluster.submit('apply', planOf(wanted))
-    t.match(await cluster.ended(t, id), { outcome: 'failed' })
-    return (await cluster.actions(id))[0]?.result?.failure
+    components: [{ name: 'tool', blueprint: 'e2e-package', on: 'one', with: { package: 'tree=99.9-none' } }],
   }
-  t.match(await fail('tree=99.9-none'), { code: /^COMMAND_/, message: /tree.*99\.9-none|99\.9-none.*tree/ })
-  const sources = '/etc/apt/sources.list /etc/apt/sources.list.d /etc/apt/apt.conf.d'
-  await cluster.shell('data', `mkdir /root/kept && cp --archive ${sources} /root/kept/ && rm --force /var/cache/apt/archives/*.deb
-    grep --recursive --files-with-matches --extended-regexp 'https?://' ${sources} | xargs sed --in-place --regexp-extended 's#https?://[^/ ";]+#http://127.0.0.1:9#'`)
-  t.match(await fail('tree'), { code: /^COMMAND_/, message: /127\.0\.0\.1:9|Connection refused/ })
+  const id = await cluster.submit('apply', plan)
+  t.match(await cluster.ended(t, id), { outcome: 'failed' })
+  t.match((await cluster.actions(id))[0]?.result?.failure, { code: /^COMMAND_/, message: /tree.*99\.9-none|99\.9-none.*tree/ })
   t.equal((await cluster.shell('data', `dpkg-query --show --showformat='\${db:Status-Status}' tree 2>/dev/null || true`)).trim(), '', 'nothing of it is there')
-  await cluster.shell('data', `rm --recursive --force ${sources} && cp --archive /root/kept/* /etc/apt/ && rm --recursive /root/kept`)
-  const id = await cluster.submit('apply', planOf('tree'))
-  t.match(await cluster.ended(t, id), { outcome: 'succeeded' })
-  t.match(await cluster.ended(t, await cluster.submit('destroy', planOf('tree'))), { outcome: 'succeeded' })
 }
 
 async function installMissingPackage(t: Test, cluster: Cluster): Promise<void> {
