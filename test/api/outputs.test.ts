@@ -60,7 +60,7 @@ t.test('what cannot be answered says why, and leaves no line in the audit trail'
   const engine = await playEngine(app, task)
   const waiting = await app.call('GET', `${url}/identity/endpoint`)
   checkProblem(t, waiting, 'OUTPUT_NOT_READY')
-  t.match(waiting.json(), { status: 409, detail: /output "endpoint" of "identity" in deployment "cloud" is not there yet: identity\/check@node-1 has not ended in t-1/ })
+  t.match(waiting.json(), { status: 409, detail: /output "endpoint" of "identity" in deployment "cloud" is not there yet: identity\/bootstrap@node-1 has not ended in t-1/ })
   t.match((await app.call('GET', url)).json(), { items: [{ name: 'endpoint', isReady: false, value: null, task: null, reason: /has not ended in t-1/ }] })
   for (const index of engine.graph.actions.keys()) await engine.run(index, 'succeeded')
   t.equal((await app.call('GET', `${url}/identity/endpoint`)).statusCode, 200, 'as soon as it is complete, before the task ends')
