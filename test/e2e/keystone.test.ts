@@ -245,14 +245,17 @@ async function refuseDatabase(t: Test, cluster: Cluster): Promise<void> {
   t.match(await cluster.ended(t, again), { outcome: 'succeeded' })
 }
 
+/** One package on the node `data`. */
+const buildPackagePlan = (name: string, wanted: string) => ({
+  apiVersion: 'lichen.dev/v1',
+  kind: 'DeploymentPlan',
+  metadata: { name },
+  nodes: [{ name: 'one', select: { role: 'data' } }],
+  components: [{ name: 'later', blueprint: 'e2e-package', on: 'one', with: { package: wanted } }],
+})
+
 async function refuseVersion(t: Test, cluster: Cluster): Promise<void> {
-  const plan = {
-    apiVersion: 'lichen.dev/v1',
-    kind: 'DeploymentPlan',
-    metadata: { name: 'refused' },
-    nodes: [{ name: 'one', select: { role: 'data' } }],
-    components: [{ name: 'tool', blueprint: 'e2e-package', on: 'one', with: { package: 'tree=99.9-none' } }],
-  }
+  const plan = buildPackagePlan('refused', 'tree=99.9-none')
   const id = await cluster.submit('apply', plan)
   t.match(await cluster.ended(t, id), { outcome: 'failed' })
   t.match((await cluster.actions(id))[0]?.result?.failure, { code: /^COMMAND_/, message: /tree.*99\.9-none|99\.9-none.*tree/ })
@@ -260,13 +263,7 @@ async function refuseVersion(t: Test, cluster: Cluster): Promise<void> {
 }
 
 async function installMissingPackage(t: Test, cluster: Cluster): Promise<void> {
-  const plan = {
-    apiVersion: 'lichen.dev/v1',
-    kind: 'DeploymentPlan',
-    metadata: { name: 'missing' },
-    nodes: [{ name: 'one', select: { role: 'data' } }],
-    components: [{ name: 'later', blueprint: 'e2e-package', on: 'one', with: { package: 'lichen-e2e-later' } }],
-  }
+  const plan = buildPackagePlan('missing', 'lichen-e2e-later')
   const id = await cluster.submit('apply', plan)
   t.match(await cluster.ended(t, id), { outcome: 'failed' })
   const [failed] = await cluster.actions(id)
