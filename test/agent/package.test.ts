@@ -1,4 +1,4 @@
-import { readFileSync, writeFileSync, existsSync } from 'node:fs'
+import { existsSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { spawnSync } from 'node:child_process'
 import t, { type Test } from 'tap'
@@ -78,6 +78,34 @@ t.test('packages are installed, changed and removed with real apt', { skip: why,
     makeCommand('package', { names: ['lichen-test'] }, 90_000),
   ])
   t.match(waiting, { outcome: 'succeeded', commands: [{}, { changed: true }] }, waiting.log)
+})
+
+t.test('a repository that does not answer is told as that, not as a package that does not exist', { skip: why, timeout: 300_000 }, async (t) => {
+  const repository = makeDirectory(t)
+  buildRepository(repository, [{ name: 'lichen-test', version: '1.0' }])
+  const gateway = await startGateway(t)
+  // Nothing listens on this port: it is refused at once, and no proxy is asked.
+  const silent = 'deb [trusted=yes] http://127.0.0.1:9/debian ./\n'
+  await startInThrowawayRoot(t, gateway, { '/etc/apt/sources.list': silent, '/etc/apt/apt.conf.d/00-none': 'Acquire::http::Proxy "DIRECT";\nAcquire::Retries "0";\n' })
+  const install = (name: string) => answer(t, gateway, [makeCommand('package', { names: [name] }, 90_000)])
+
+  const noLists = await install('lichen-test')
+  t.match(noLists, { outcome: 'failed', failure: { code: 'COMMAND_REPOSITORY_UNREACHABLE', message: /^not in the lists that this node has: lichen-test; the apt sources of this node: apt cannot read it:\n[^]*http:\/\/127\.0\.0\.1:9\/debian/ } }, noLists.log)
+
+  const write = (text: string) => answer(t, gateway, [makeCommand('file', { path: '/etc/apt/sources.list', content: text })])
+  await write(`${silent}deb [trusted=yes] file:${repository} ./\n`)
+  t.match(await install('lichen-test'), { outcome: 'succeeded', changed: true }, 'one that is dead keeps nobody from what another has')
+  t.match(await install('no-such-package'), { outcome: 'failed', failure: { code: 'COMMAND_REPOSITORY_UNREACHABLE', message: /no-such-package[^]*127\.0\.0\.1:9/ } }, 'but it may be the one that has the package')
+})
+
+t.test('a package whose file cannot be fetched names the place', { skip: why, timeout: 300_000 }, async (t) => {
+  const repository = makeDirectory(t)
+  buildRepository(repository, [{ name: 'lichen-test', version: '1.0' }])
+  rmSync(join(repository, 'lichen-test_1.0_all.deb'))
+  const gateway = await startGateway(t)
+  await startInThrowawayRoot(t, gateway, { '/etc/apt/sources.list': `deb [trusted=yes] file:${repository} ./\n` })
+  const failed = await answer(t, gateway, [makeCommand('package', { names: ['lichen-test'] }, 90_000)])
+  t.match(failed, { outcome: 'failed', failure: { code: 'COMMAND_REPOSITORY_UNREACHABLE', message: /could not be fetched:\n[^]*lichen-test_1\.0_all\.deb/ } }, failed.log)
 })
 
 t.test('a policy that a crash left behind is removed, and the one from before comes back', async (t) => {

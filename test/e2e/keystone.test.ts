@@ -52,7 +52,7 @@ t.test('Keystone from a plan, through every fault', { skip: skipReason() }, asyn
 
   await step(t, 'a database that refuses is told with its cause, and an apply puts it right', (t) => refuseDatabase(t, cluster))
 
-  await step(t, 'a version that does not exist is named, and nothing is installed', (t) => refuseVersion(t, cluster))
+  await step(t, 'a version that does not exist and a mirror that does not answer are named, and nothing is installed', (t) => refusePackage(t, cluster))
 
   await step(t, 'a package that does not exist fails by its name, and a retry succeeds once it does', (t) => installMissingPackage(t, cluster))
 
@@ -254,12 +254,24 @@ const buildPackagePlan = (name: string, wanted: string) => ({
   components: [{ name: 'later', blueprint: 'e2e-package', on: 'one', with: { package: wanted } }],
 })
 
-async function refuseVersion(t: Test, cluster: Cluster): Promise<void> {
-  const plan = buildPackagePlan('refused', 'tree=99.9-none')
-  const id = await cluster.submit('apply', plan)
-  t.match(await cluster.ended(t, id), { outcome: 'failed' })
-  t.match((await cluster.actions(id))[0]?.result?.failure, { code: /^COMMAND_/, message: /tree.*99\.9-none|99\.9-none.*tree/ })
-  t.equal((await cluster.shell('data', `dpkg-query --show --showformat='\${db:Status-Status}' tree 2>/dev/null || true`)).trim(), '', 'nothing of it is there')
+async function refusePackage(t: Test, cluster: Cluster): Promise<void> {
+  const isThere = async () => (await cluster.shell('data', `dpkg-query --show --showformat='\${db:Status-Status}' tree 2>/dev/null || true`)).trim()
+  const refuse = async (wanted: string) => {
+    const id = await cluster.submit('apply', buildPackagePlan('refused', wanted))
+    t.match(await cluster.ended(t, id), { outcome: 'failed' })
+    t.equal(await isThere(), '', 'nothing of it is there')
+    return (await cluster.actions(id))[0]?.result?.failure
+  }
+  t.match(await refuse('tree=99.9-none'), { code: 'COMMAND_PACKAGE_UNKNOWN', message: /tree=99\.9-none/ })
+  const sources = '/etc/apt/sources.list /etc/apt/sources.list.d /etc/apt/apt.conf.d'
+  await cluster.shell('data', `mkdir /root/kept && cp --archive ${sources} /root/kept/ && rm --force /var/cache/apt/archives/*.deb
+    grep --recursive --files-with-matches --extended-regexp 'https?://' ${sources} | xargs sed --in-place --regexp-extended 's#https?://[^/ ";]+#http://127.0.0.1:9#'`)
+  t.match(await refuse('tree'), { code: 'COMMAND_REPOSITORY_UNREACHABLE', message: /127\.0\.0\.1:9/ }, 'a mirror that does not answer')
+  await cluster.shell('data', `rm --recursive --force ${sources} && cp --archive /root/kept/* /etc/apt/ && rm --recursive /root/kept`)
+  const plan = buildPackagePlan('refused', 'tree')
+  t.match(await cluster.ended(t, await cluster.submit('apply', plan)), { outcome: 'succeeded' })
+  t.match(await cluster.ended(t, await cluster.submit('destroy', plan)), { outcome: 'succeeded' })
+  t.not(await isThere(), 'installed', 'and it leaves again')
 }
 
 async function installMissingPackage(t: Test, cluster: Cluster): Promise<void> {

@@ -7,7 +7,7 @@
  */
 import { existsSync, readdirSync, statSync } from 'node:fs'
 import type { Clock, CommandSpec } from '@lichen/core'
-import { apt, changePackages, type Failed, packageEnvironment } from './apt.js'
+import { apt, changePackages, type Failed, packageEnvironment, updateLists } from './apt.js'
 import { checkConfinedKind } from './confinement.js'
 import { type InstalledPackage, readAvailable, readInstalled, splitName } from './package-database.js'
 import { type CommandContext, type Done, failure, type Primitive } from './primitive.js'
@@ -17,6 +17,7 @@ type Spec = CommandSpec<'package'>
 const listsDirectory = '/var/lib/apt/lists'
 /** Lists older than this are fetched anew before something is installed. */
 const listsMaxAgeMs = 24 * 3_600_000
+const sourcesOfNode = 'the apt sources of this node'
 const dbusDirectories = ['/usr/share/dbus-1/system.d', '/etc/dbus-1/system.d']
 
 /** See the file header. */
@@ -90,22 +91,18 @@ async function repair(context: CommandContext): Promise<Failed | undefined> {
   return await withPolicy(false, context, () => changePackages(['dpkg', '--force-confdef', '--force-confold', '--configure', '-a'], context))
 }
 
-/** What apt cannot know: fetches the lists when they are absent, old, or without one of the names, then says which names are unknown. */
+/** Fetches the lists when they are absent, old, or without one of the names, then says which names are unknown, and of what that may come. Lists that could not be renewed will do when they have the names. */
 async function findMissing(names: readonly string[], context: CommandContext): Promise<Failed | undefined> {
-  const { clock } = context.deadline
-  const isFresh = listsAgeMs(clock) < listsMaxAgeMs
-  if (!isFresh) {
-    const failed = await apt('update', [], context)
-    if (failed && listsAgeMs(clock) === Infinity) return failed
-  }
+  const isFresh = listsAgeMs(context.deadline.clock) < listsMaxAgeMs
+  let failed = isFresh ? undefined : await updateLists(sourcesOfNode, [], context)
   let unknown = await listUnknown(names, context)
   if (unknown.length > 0 && isFresh) {
-    const failed = await apt('update', [], context)
-    if (failed) return failed
+    failed = await updateLists(sourcesOfNode, [], context)
     unknown = await listUnknown(names, context)
   }
   if (unknown.length === 0 || context.deadline.reason) return undefined
-  return failure('COMMAND_PACKAGE_UNKNOWN', `no such package in the apt sources of this node: ${unknown.join(', ')}`)
+  if (failed) return failure(failed.failure.code, `not in the lists that this node has: ${unknown.join(', ')}; ${failed.failure.message}`)
+  return failure('COMMAND_PACKAGE_UNKNOWN', `no such package in ${sourcesOfNode}: ${unknown.join(', ')}`)
 }
 
 async function listUnknown(names: readonly string[], context: CommandContext): Promise<string[]> {

@@ -7,7 +7,7 @@
 import { mkdir, readFile, rm } from 'node:fs/promises'
 import { dirname, join } from 'node:path'
 import type { CommandSpec } from '@lichen/core'
-import { apt, type Failed } from './apt.js'
+import { updateLists } from './apt.js'
 import { checkConfinedKind } from './confinement.js'
 import { lstatIfThere, replaceFile, syncDirectory } from './file.js'
 import { type CommandContext, type Done, failure, type Finding, type Primitive } from './primitive.js'
@@ -75,8 +75,7 @@ const onlyThis = (spec: Wanted): readonly string[] => ['-o', `Dir::Etc::SourceLi
 async function add(spec: Wanted, context: CommandContext): Promise<Done> {
   const before = await readFiles(spec)
   await writeFiles(spec, buildFiles(spec))
-  // Without it apt ends with 0 when a repository does not answer.
-  const failed = await apt('update', [...onlyThis(spec), '-o', 'APT::Update::Error-Mode=any'], context, (tail) => explain(spec, tail))
+  const failed = await updateLists(`${spec.url} ${spec.suite}`, onlyThis(spec), context)
   if (failed === undefined) return {}
   await writeFiles(spec, before)
   return failed
@@ -99,11 +98,4 @@ async function remove(spec: Spec): Promise<Done> {
     await syncDirectory(dirname(path))
   }
   return {}
-}
-
-function explain({ url, suite }: Wanted, tail: string): Failed | undefined {
-  const what = `${url} ${suite}`
-  if (/NO_PUBKEY|BADSIG|EXPKEYSIG|REVKEYSIG|is not signed|not valid yet|is expired|signatures? (?:couldn't be verified|were invalid)|unsupported filetype|Sub-process .*gpgv/i.test(tail)) return failure('COMMAND_REPOSITORY_UNTRUSTED', `${what}: apt refuses it:\n${tail}`)
-  if (/Could not (?:connect|resolve)|Temporary failure|Connection (?:refused|timed out|failed)|Failed to fetch|does not have a Release file|File not found|404|Unable to connect/i.test(tail)) return failure('COMMAND_REPOSITORY_UNREACHABLE', `${what}: apt cannot read it:\n${tail}`)
-  return undefined
 }
