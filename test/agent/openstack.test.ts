@@ -89,6 +89,8 @@ t.test('identities and services are made once, put right when they were changed,
   t.match(await run(identities), { outcome: 'succeeded', changed: false })
   t.equal(cloud.writes.length, writes, 'nothing was written')
   t.equal(cloud.asked.slice(requests).filter(({ path, body }) => path === '/v3/auth/tokens' && body.auth.scope !== 'unscoped').length, 0, 'the token of the look after the change is good still')
+  const reads = cloud.asked.slice(requests).filter(({ method }) => method === 'GET').map(({ path, query }) => JSON.stringify([path, query]))
+  t.equal(new Set(reads).size, reads.length, 'nothing is read twice in one look')
 
   const glance = cloud.all('/v3/users').find((user) => user['name'] === 'glance')!
   Object.assign(glance, { password: 'by hand', enabled: false, email: 'x@example.org' })

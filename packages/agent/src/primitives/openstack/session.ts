@@ -4,7 +4,8 @@
  * 1. One token for the whole session, and for the ones after it (token-shelf.ts). Another one is asked for when it is refused (it was revoked or its time is over), and when a service is not in its catalogue: it may have come since.
  * 2. Reads are tried again a few times when nobody answers, or with an error of the server's own: servers do that while they start. Writes are not, unless there was no connection at all:
  *    whether they took effect is for the next check to see.
- * 3. Everything ends with the deadline of the command.
+ * 3. Between writes a thing is read once: names of the same user, role and project are behind most of what a command says.
+ * 4. Everything ends with the deadline of the command.
  */
 import { readFile } from 'node:fs/promises'
 import type { OpenstackAuth } from '@lichen/core'
@@ -48,6 +49,8 @@ export class Session {
   readonly #context: CommandContext
   readonly #identityUrl: string
   readonly #ca: string | undefined
+  /** What was read since the last write. */
+  readonly #seen = new Map<string, Answer>()
   #token: Token
 
   private constructor(auth: OpenstackAuth, context: CommandContext, ca: string | undefined) {
@@ -79,7 +82,7 @@ export class Session {
 
   /** The object there; undefined when there is none (404). */
   async read(target: Target): Promise<JsonObject | undefined> {
-    const answer = await this.#ask('GET', target)
+    const answer = await this.#look(target)
     if (answer.status === 404) return undefined
     return answer.status === 204 ? {} : this.#parse(answer, target)
   }
@@ -88,7 +91,7 @@ export class Session {
   async list(target: Target, name: string): Promise<readonly JsonObject[]> {
     const items: JsonObject[] = []
     for (let [query, pages] = [target.query, 0]; pages < maxPages; pages++) {
-      const answer = await this.#ask('GET', { ...target, query })
+      const answer = await this.#look({ ...target, query })
       // A list may be empty, but it is there: this is no answer to whether something is.
       if (answer.status === 404) throw new ApiFailure('COMMAND_OPENSTACK_REFUSED', `${this.#describe('GET', target)}: answered 404: there is no such API at the endpoint of the catalogue`)
       const body = this.#parse(answer, target)
@@ -104,6 +107,7 @@ export class Session {
   /** What the service answered; empty when nothing. Accepts any 2xx. @throws ApiFailure for everything else. */
   async write(method: 'POST' | 'PUT' | 'PATCH' | 'DELETE', target: Target, content: Content = {}): Promise<JsonObject> {
     if (target.service === 'identity') shelf.clear()
+    this.#seen.clear()
     const answer = await this.#ask(method, target, content)
     if (answer.status < 200 || answer.status > 299) throw toFailure(this.#describe(method, target), answer)
     return parseObject(answer.text) ?? {}
@@ -117,6 +121,13 @@ export class Session {
     if (answer.status === 201) return true
     if (answer.status === 401) return false
     throw toFailure(`POST ${this.#identityUrl}/auth/tokens as user ${userId}`, answer)
+  }
+
+  async #look(target: Target): Promise<Answer> {
+    const key = JSON.stringify([target.service, target.path, target.query ?? {}])
+    const answer = this.#seen.get(key) ?? (await this.#ask('GET', target))
+    this.#seen.set(key, answer)
+    return answer
   }
 
   async #ask(method: string, target: Target, content: Content = {}): Promise<Answer> {
