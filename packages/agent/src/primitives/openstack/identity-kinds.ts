@@ -59,6 +59,8 @@ export const identityKinds: Readonly<Record<string, Kind>> = {
     one: 'endpoint',
     many: 'endpoints',
     update: 'PATCH',
+    // A service has three: all of them in one answer.
+    filters: ['service_id'],
     title: (values) => `of ${String(values['service'])}, ${String(values['interface'])}, in region ${String(values['region'])}`,
     fields: {
       service: { api: 'service_id', use: 'key', refers: { kind: 'service', by: 'type' } },
