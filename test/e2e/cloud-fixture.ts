@@ -1,0 +1,98 @@
+/** A cloud of a control node and compute nodes in a lab: its plan, and what tests do to it. */
+import { callApi } from '@lichen/demo'
+import type { Test } from 'tap'
+import { cacheDirectory } from '../lab/lab-fixture.js'
+import { buildGuestImage, guestImageProperties } from '../openstack/guest-image/build.js'
+import { buildOpenstackPlan, type OpenstackPlan, type PlanChanges } from '../openstack/openstack-plan.js'
+import { type Action, type Cluster, startCluster, type Task } from './cluster-fixture.js'
+import { readWholeLog } from './log-reader.js'
+
+/** Dozens of services in Python start at once on the cores of one machine. */
+export const longMs = 900_000
+
+export interface CloudTask {
+  readonly id: string
+  readonly task: Task
+  readonly actions: readonly Action[]
+  /** A line for each. */
+  readonly failures: string
+  /** What it changed, or would. */
+  readonly changed: readonly Action[]
+}
+
+export interface Cloud {
+  readonly cluster: Cluster
+  /** examples/openstack.yaml for these nodes. */
+  planOf(changes?: Partial<PlanChanges>): OpenstackPlan
+  /** What the stock client prints for these commands, as the administrator. */
+  openstack(...commands: string[]): Promise<string>
+  /** What it lists, as rows of one value for each of these columns. */
+  list(what: string, ...columns: string[]): Promise<string[]>
+  /** The task, which has ended like this. */
+  submit(t: Test, kind: 'apply' | 'check' | 'destroy', wanted: unknown, outcome: string): Promise<CloudTask>
+  /** The address of a server that is reached from outside, made with these options of `server create`. */
+  makeServer(name: string, options?: string): Promise<string>
+  /** What a command prints on a server, as the user of the image. */
+  login(address: string, command: string): Promise<string>
+  /** No password is where people read, and no file with one can be read by everybody. */
+  lookForSecrets(t: Test, plan: OpenstackPlan): Promise<void>
+}
+
+/** The nodes `control` and `compute`, which have joined; all of it is gone after the test. */
+export async function startCloudNodes(t: Test, labName: string): Promise<Cloud> {
+  const images = { disk: '/root/guest.raw', kernel: '/root/vmlinuz', initrd: '/root/initrd', properties: guestImageProperties }
+  const image = await buildGuestImage({ cacheDirectory, log: (line) => t.comment(line) })
+  const cluster = await startCluster(t, labName, ['control', 'compute'], { privileged: true, links: ['eth1'], labelsOf: (node) => ({ role: node === 'control' ? 'control' : 'compute' }) })
+  const { lab } = cluster
+  for (const [from, to] of [[image.diskPath, images.disk], [image.kernelPath, images.kernel], [image.initrdPath, images.initrd]] as const) await lab.copyIn('control', from, to)
+  await cluster.shell('control', 'apt-get update -q >/dev/null && apt-get install -y -q openssh-client >/dev/null && ssh-keygen -q -t ed25519 -N "" -f /root/key')
+  const publicKey = (await cluster.shell('control', 'cut --delimiter=" " --fields=1,2 /root/key.pub')).trim()
+  const prefix = lab.node('control').address.replace(/\.\d+$/, '')
+  const openstack = (...commands: string[]): Promise<string> => cluster.shell('control', `. /root/openrc && openstack <<'END'\n${commands.join('\n')}\nEND`)
+  const list = async (what: string, ...columns: string[]): Promise<string[]> =>
+    (JSON.parse(await cluster.shell('control', `. /root/openrc && openstack ${what} -f json`)) as Record<string, unknown>[]).map((row) => columns.map((column) => String(row[column])).join(' ')).sort()
+  return {
+    cluster,
+    planOf: (changes = {}) => buildOpenstackPlan({ prefix, publicKey, image: images, ...changes }),
+    openstack,
+    list,
+    submit: async (t, kind, wanted, outcome) => {
+      const id = await cluster.submit(kind, wanted)
+      const task = await cluster.ended(t, id, longMs)
+      t.equal(task.outcome, outcome)
+      const actions = await cluster.actions(id)
+      const failures = actions.flatMap((action) => (action.result?.failure ? [`${action.id}: ${action.result.failure.code}: ${action.result.failure.message}`] : []))
+      if (task.outcome !== outcome) for (const failure of failures) t.comment(failure)
+      const changed = actions.filter((action) => !action.id.startsWith('lichen/') && action.result?.changed === true)
+      return { id, task, actions, failures: failures.join('\n'), changed }
+    },
+    makeServer: async (name, options = '') => {
+      await openstack(`server create --flavor small --image guest --network inner --key-name lab ${options} --wait ${name}`, 'floating ip create public')
+      const [floating] = (await list('floating ip list', 'Floating IP Address')) as [string]
+      await openstack(`server add floating ip ${name} ${floating}`)
+      return floating
+    },
+    login: async (address, command) => {
+      const ssh = `ssh -i /root/key -o BatchMode=yes -o StrictHostKeyChecking=no -o UserKnownHostsFile=/dev/null -o LogLevel=ERROR -o ConnectTimeout=5 debian@${address}`
+      const until = Date.now() + longMs
+      for (;;) {
+        const { exitCode, stdout, stderr } = await lab.exec('control', ['bash', '-c', `${ssh} '${command}'`])
+        if (exitCode === 0) return String(stdout)
+        if (Date.now() > until) throw new Error(`no login on ${address}: ${String(stderr)}`)
+        await new Promise((resolve) => setTimeout(resolve, 2_000))
+      }
+    },
+    lookForSecrets: async (t, plan) => {
+      const secrets = (await cluster.shell('control', `sed --quiet --regexp-extended 's/^(password|metadata_proxy_shared_secret) = //p; s#^(connection|transport_url) = [^:]*://[^:]*:([^@]*)@.*#\\2#p' /etc/nova/nova.conf /etc/glance/glance-api.conf /etc/neutron/neutron.conf; sed --quiet 's/^export OS_PASSWORD=//p' /root/openrc`)).trim().split('\n')
+      t.ok(new Set(secrets).size >= 10, `${new Set(secrets).size} secrets`)
+      const { items } = await callApi<{ readonly items: readonly { readonly id: string }[] }>(cluster.server(), 'GET', '/v1/tasks')
+      for (const { id } of items) {
+        const everything = JSON.stringify([await readWholeLog(cluster.server(), id), await cluster.actions(id), await callApi(cluster.server(), 'GET', `/v1/tasks/${id}/events?limit=1000`)])
+        t.notOk(secrets.some((secret) => everything.includes(secret)), `task ${id} shows none`)
+      }
+      t.notOk(secrets.some((secret) => JSON.stringify(plan).includes(secret)))
+      const readable = await cluster.shell('control', `grep --recursive --files-with-matches --fixed-strings ${secrets.map((secret) => `--regexp=${secret}`).join(' ')} /etc /root /var/lib/lichen 2>/dev/null | xargs stat --format='%A %n' | grep --extended-regexp '^.{7}r' || true`)
+      t.equal(readable, '', 'no file with one can be read by everybody')
+    },
+  }
+}

@@ -1,0 +1,147 @@
+/**
+ * What the life of a cloud brings, on real nodes: stacks and the dashboard, changes by hand and by options, other secrets, another compute node and one that leaves, a loss of power of all nodes
+ * at once, and its end. openstack.test.ts makes it through every fault.
+ */
+import { mkdirSync, writeFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { callApi, runInNode } from '@lichen/demo'
+import t from 'tap'
+import { eventually } from '../eventually.js'
+import { skipReason } from '../lab/lab-fixture.js'
+import { checkout, step } from './cluster-fixture.js'
+import { longMs, startCloudNodes } from './cloud-fixture.js'
+
+t.setTimeout(2_700_000)
+
+t.test('the life of a cloud', { skip: skipReason() }, async (t) => {
+  const cloud = await startCloudNodes(t, 'e2e-openstack-life')
+  const { cluster, planOf, openstack, list, submit } = cloud
+  const plan = planOf()
+  /** Nothing stays of a compute node that leaves. It leaves as it was applied, so this is said before. */
+  const cleaned = { 'compute': { removeData: true }, 'compute-network': { removeData: true } }
+  /** With one compute node less, whose servers go elsewhere. */
+  const settled = planOf({ computeCount: 1, with: { ...cleaned, compute: { ...cleaned.compute, leave: { servers: 'shelve' } } } })
+  let floating = ''
+
+  await step(t, 'it is made, and a server of it is reached from outside', async (t) => {
+    const { id } = await submit(t, 'apply', plan, 'succeeded')
+    await cluster.tell(t, id)
+    floating = await cloud.makeServer('first')
+    t.match(await cloud.login(floating, 'hostname'), /^first$/m)
+  })
+
+  await step(t, 'a stack with a server is made and taken away, and the dashboard shows the servers to a real browser', async (t) => {
+    await cluster.shell('control', 'apt-get install -y -q python3-heatclient >/dev/null')
+    await cluster.lab.writeIn('control', '/root/stack.yaml', stack)
+    t.match(await openstack('stack create -t /root/stack.yaml --wait small -f value -c stack_status'), /CREATE_COMPLETE/)
+    t.match(await openstack('stack output show small address -f value -c output_value'), /^10\.30\.0\.\d+$/m)
+    await openstack('stack delete --wait --yes small')
+    t.notMatch(await openstack('server list -f value -c Name'), /small/)
+    await cluster.shell('control', 'apt-get install -y -q chromium chromium-driver python3-selenium >/dev/null')
+    await cluster.lab.copyIn('control', join(checkout, 'test/openstack/horizon-login.py'), '/root/horizon-login.py')
+    const page = await cluster.shell('control', `. /root/openrc && python3 /root/horizon-login.py http://${cluster.lab.node('control').address} /root/servers.png`)
+    t.match(page, /^Instances - OpenStack Dashboard\n[^]*first[^]*Active/, 'its page of servers shows the server')
+    const picture = Buffer.from(await cluster.shell('control', 'base64 --wrap=0 /root/servers.png'), 'base64')
+    mkdirSync(join(checkout, 'build'), { recursive: true })
+    writeFileSync(join(checkout, 'build/openstack-servers.png'), picture)
+    t.comment(`picture: build/openstack-servers.png, ${picture.length} bytes`)
+  })
+
+  await step(t, 'what was changed by hand is shown without its secrets, and put right; an option restarts what reads it alone', async (t) => {
+    await cluster.shell('control', `sed --in-place 's/^workers = 2$/workers = 7/' /etc/glance/glance-api.conf && sed --in-place 's/^processes = .*/processes = 9/' /etc/placement/placement-api-uwsgi.ini`)
+    const { changed } = await submit(t, 'check', plan, 'succeeded')
+    t.same(changed.map(({ component }) => component).sort().filter((name, index, all) => all.indexOf(name) === index), ['glance', 'placement'])
+    t.match(changed.flatMap((action) => action.result!.commands).map(({ diff }) => diff ?? '').join('\n'), /-processes = 9\n\+processes = 2/)
+    const startedAt = async (unit: string) => (await cluster.shell('control', `systemctl show --property=ExecMainStartTimestampMonotonic --value ${unit}`)).trim()
+    const units = ['glance-api', 'placement-api', 'nova-api', 'nova-conductor', 'neutron-api', 'keystone']
+    const before = await Promise.all(units.map(startedAt))
+    await submit(t, 'apply', planOf({ with: { nova: { options: { quota: { cores: 40 } } } } }), 'succeeded')
+    const after = await Promise.all(units.map(startedAt))
+    t.same(units.filter((_, index) => before[index] !== after[index]), ['glance-api', 'placement-api', 'nova-api', 'nova-conductor'])
+    t.match(await cluster.shell('control', 'grep --after-context=1 "^\\[quota\\]" /etc/nova/nova.conf'), /cores = 40/)
+    await submit(t, 'apply', plan, 'succeeded')
+  })
+
+  await step(t, 'all secrets are rotated: everything goes on with the new ones, the old ones are refused', async (t) => {
+    const passwords = () => cluster.shell('control', `sed --quiet 's/^export OS_PASSWORD=//p' /root/openrc; sed --quiet --regexp-extended 's#^(connection|transport_url) = [^:]*://[^:]*:([^@]*)@.*#\\2#p' /etc/nova/nova.conf`).then((text) => text.trim().split('\n'))
+    const before = await passwords()
+    const { id } = await callApi<{ readonly id: string }>(cluster.server(), 'POST', '/v1/deployments/default/openstack/secrets/rotate', {})
+    t.match(await cluster.ended(t, id, longMs), { outcome: 'succeeded' })
+    await cluster.tell(t, id)
+    const after = await passwords()
+    t.equal(after.length, before.length)
+    t.same(after.filter((password) => before.includes(password)), [], `${before.length} passwords are others`)
+    t.match(await list('server list', 'Name', 'Status'), ['first ACTIVE'])
+    t.match(await list('network agent list', 'Host', 'Alive'), /true/)
+    const old = await cluster.lab.exec('control', ['bash', '-c', `. /root/openrc && OS_PASSWORD=${before[0]} openstack token issue`])
+    t.match(String(old.stderr), /401/, 'the old password is refused')
+    const { task } = await submit(t, 'apply', plan, 'succeeded')
+    t.match(task.reason, /nothing had to change on 2 nodes/)
+    await openstack('server create --flavor small --image guest --network inner --wait second', 'server delete --wait second')
+  })
+
+  await step(t, 'one more compute node changes that node alone, and takes the servers of one that leaves', async (t) => {
+    const without = planOf()
+    without.components.splice(without.components.findIndex(({ name }) => name === 'compute'), 1)
+    const kept = await submit(t, 'apply', without, 'failed')
+    t.match(kept.failures, /compute\/remove@compute: [^]*the node still has servers: instance-[0-9a-f]+ /, 'the last compute node is not given up with a server on it')
+    await cluster.addNode('compute2')
+    const grown = await submit(t, 'apply', planOf({ with: cleaned }), 'succeeded')
+    t.same(grown.changed.map(({ node }) => node).filter((node) => node !== 'compute2'), [])
+    t.ok((await list('compute service list', 'Binary', 'Host', 'State')).includes('nova-compute compute2 up'))
+    await callApi(cluster.server(), 'PATCH', '/v1/nodes/compute', { cordoned: true })
+    const refused = await submit(t, 'apply', planOf({ computeCount: 1 }), 'failed')
+    t.match(refused.failures, /compute has servers and is not to leave with them: first \([0-9a-f-]{36}, active\)/)
+    t.ok((await list('compute service list', 'Binary', 'Host', 'Status')).includes('nova-compute compute enabled'), 'it takes servers as before')
+    await submit(t, 'apply', settled, 'succeeded')
+    t.match(JSON.parse(await cluster.shell('control', '. /root/openrc && openstack server show first -f json')), { 'status': 'ACTIVE', 'OS-EXT-SRV-ATTR:host': 'compute2' })
+    const hosts = [...(await list('compute service list', 'Host')), ...(await list('network agent list', 'Host')), ...(await list('hypervisor list', 'Hypervisor Hostname'))]
+    t.notOk(hosts.includes('compute'), 'the cloud has forgotten it')
+    t.equal(await runInNode(cluster.lab, 'compute', ['bash', '-c', leftOfCompute]), '', 'nothing is left on the node')
+  })
+
+  await step(t, 'after a power loss of all nodes everything comes back by itself', async (t) => {
+    await Promise.all(['control', 'compute2'].map((node) => cluster.lab.kill(node)))
+    for (const node of ['control', 'compute2']) await cluster.lab.start(node).catch((error: unknown) => t.comment(String(error)))
+    await eventually(t, 'Lichen finds all as planned', async () => {
+      const id = await cluster.submit('check', settled)
+      const { outcome } = await cluster.ended(t, id, longMs)
+      return outcome === 'succeeded' && (await cluster.actions(id)).every((action) => action.result?.changed !== true)
+    }, { timeoutMs: longMs, intervalMs: 5_000 })
+    t.match(await cloud.login(floating, 'hostname'), /^first$/m)
+  })
+
+  await step(t, 'no password is in logs, actions, events or previews, and the files that hold one are private', (t) => cloud.lookForSecrets(t, plan))
+
+  await step(t, 'destroy leaves clean nodes', async (t) => {
+    const cleared = planOf({ computeCount: 1 })
+    for (const component of cleared.components) if (!['cache', 'client', 'cloud'].includes(component.name)) component.with = { ...component.with, removeData: true }
+    await openstack('server delete --wait first')
+    await submit(t, 'destroy', cleared, 'succeeded')
+    t.equal(await runInNode(cluster.lab, 'compute2', ['bash', '-c', leftOfCompute]), '')
+    t.equal(await runInNode(cluster.lab, 'control', ['bash', '-c', leftOfControl]), '')
+  })
+})
+
+const stack = `heat_template_version: 2021-04-16
+resources:
+  network: {type: 'OS::Neutron::Net', properties: {name: small}}
+  subnet: {type: 'OS::Neutron::Subnet', properties: {network: {get_resource: network}, cidr: 10.30.0.0/24}}
+  server:
+    type: OS::Nova::Server
+    depends_on: subnet
+    properties: {name: small, flavor: small, image: guest, networks: [{network: {get_resource: network}}]}
+outputs:
+  address: {value: {get_attr: [server, first_address]}}
+`
+
+const leftOfCompute = `dpkg-query --show --showformat='\${Status} \${Package}\\n' 'nova-*' 'neutron-*' libvirt-daemon-system 2>/dev/null | grep -v not-installed
+  ls -d /etc/nova/nova-compute.conf /etc/neutron/lichen-agents.conf /etc/default/nova-compute /etc/default/neutron-* /usr/local/sbin/lichen-* /var/lib/lichen/compute /var/lib/lichen/compute-network 2>/dev/null
+  ip -oneline link show | grep -E 'brq|tap|vxlan-'; iptables-save 2>/dev/null | grep neutron; ip netns list; pgrep --list-full qemu
+  true`
+
+const leftOfControl = `dpkg-query --show --showformat='\${Status} \${Package}\\n' 'nova-*' 'neutron-*' glance glance-api placement-api keystone rabbitmq-server 'mariadb-server*' 'heat-*' 'openstack-dashboard*' 2>/dev/null | grep -v not-installed
+  ls -d /etc/nova/nova.conf /etc/neutron/neutron.conf /etc/glance /etc/placement /etc/keystone /etc/rabbitmq /var/lib/mysql /var/lib/rabbitmq /var/lib/glance /usr/local/sbin/lichen-* /root/openrc 2>/dev/null
+  ss --listening --tcp --numeric --no-header | awk '{print $4}' | grep -E ':(80|3306|4369|5672|11211|5000|8000|8004|9292|8778|8774|8775|9696)$'
+  ip -oneline link show | grep -E 'brq|tap|vxlan-'; ip netns list; iptables-save 2>/dev/null | grep neutron
+  true`
