@@ -120,7 +120,7 @@ const onDemand: Readonly<Record<string, () => Promise<void>>> = {
   async openstack() {
     const reason = skipReason()
     if (reason !== false) return void figures.push({ what: 'OpenStack by Lichen and by a script', value: Number.NaN, unit: '', note: reason })
-    figures.push(...buildCloudFigures(await makeClouds({ runs: isQuick ? 1 : 2, looks: isQuick ? 1 : 3, say })))
+    figures.push(...buildCloudFigures(await makeClouds({ runs: isQuick ? 1 : 2, looks: 5, say })))
   },
 }
 

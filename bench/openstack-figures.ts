@@ -87,6 +87,8 @@ interface LichenOptions {
 }
 
 async function makeByLichen(nodes: Nodes, request: object, { looks, wasThere, unchangedS, log }: LichenOptions): Promise<Making[]> {
+  // What no script can be made of is known before a cloud is made, which takes long.
+  buildPlainScript(await callApi<Graph>(nodes.server, 'POST', '/v1/previews', request), nodes.entrances(), new Set())
   const apply = (): Promise<PlanRun> => runPlan(nodes.server, request, { limitMs, log })
   const made = await measureMaking(nodes, 'Lichen', cloud, async () => {
     const run = await apply()

@@ -212,7 +212,7 @@ function buildCommand({ kind, spec, name }: GraphCommand, variables: Variables):
     const field = fields.find((each) => spec[each] !== undefined && spec[each] !== false)
     if (field !== undefined) throw new Error(`${name}: no script is written for ${kind} with ${field}`)
   }
-  if (kind !== 'file' && ['absent', 'purged', 'stopped'].includes(spec['state'])) throw new Error(`${name}: a script that takes away is not written here`)
+  if (kind !== 'file' && ['absent', 'purged'].includes(spec['state'])) throw new Error(`${name}: a script that takes away is not written here`)
   switch (kind) {
     case 'file':
       return spec['state'] === 'absent' ? `rm --force ${word(spec['path'])}` : `printf %s ${word(spec['content'])} | write_file ${word(spec['path'])} ${spec['mode'] ?? '0644'} ${spec['owner'] ?? 'root'}:${spec['group'] ?? 'root'}`
@@ -224,6 +224,7 @@ function buildCommand({ kind, spec, name }: GraphCommand, variables: Variables):
       refuse('recommends', 'startServices')
       return `install_packages ${spec['held'] ? 'yes' : 'no'} ${word((spec['debconf'] ?? []).join('\n'))} ${words(spec['names'])}`
     case 'service':
+      if (spec['state'] === 'stopped') return `${spec['enabled'] === false ? 'systemctl disable --quiet --now' : 'systemctl stop'} ${word(spec['unit'])}`
       return `run_service ${word(spec['unit'])} ${spec['enabled'] ? 'yes' : 'no'} ${words(spec['restartOn'])}`
     case 'run': {
       refuse('user', 'cwd', 'okExitCodes')
