@@ -22,7 +22,7 @@ export interface CloudTask {
 
 export interface Cloud {
   readonly cluster: Cluster
-  /** examples/openstack.yaml for these nodes. */
+  /** The example for these nodes. */
   planOf(changes?: Partial<PlanChanges>): OpenstackPlan
   /** What the stock client prints for these commands, as the administrator. */
   openstack(...commands: string[]): Promise<string>
@@ -38,11 +38,18 @@ export interface Cloud {
   lookForSecrets(t: Test, plan: OpenstackPlan): Promise<void>
 }
 
-/** The nodes `control` and `compute`, which have joined; all of it is gone after the test. */
-export async function startCloudNodes(t: Test, labName: string): Promise<Cloud> {
+export interface CloudOptions {
+  /** `control`, where clients are, and others. Default: `compute`. */
+  readonly nodes?: readonly string[]
+  /** File in `examples`. Default: openstack.yaml. */
+  readonly example?: string
+}
+
+/** Nodes that have joined; all of it is gone after the test. */
+export async function startCloudNodes(t: Test, labName: string, { nodes = ['control', 'compute'], example = 'openstack.yaml' }: CloudOptions = {}): Promise<Cloud> {
   const images = { disk: '/root/guest.raw', kernel: '/root/vmlinuz', initrd: '/root/initrd', properties: guestImageProperties }
   const image = await buildGuestImage({ cacheDirectory, log: (line) => t.comment(line) })
-  const cluster = await startCluster(t, labName, ['control', 'compute'], { privileged: true, links: ['eth1'], labelsOf: (node) => ({ role: node === 'control' ? 'control' : 'compute' }) })
+  const cluster = await startCluster(t, labName, nodes, { privileged: true, links: ['eth1'], labelsOf: (node) => ({ role: node === 'control' ? 'control' : 'compute' }) })
   const { lab } = cluster
   for (const [from, to] of [[image.diskPath, images.disk], [image.kernelPath, images.kernel], [image.initrdPath, images.initrd]] as const) await lab.copyIn('control', from, to)
   await cluster.shell('control', 'apt-get update -q >/dev/null && apt-get install -y -q openssh-client >/dev/null && ssh-keygen -q -t ed25519 -N "" -f /root/key')
@@ -53,7 +60,7 @@ export async function startCloudNodes(t: Test, labName: string): Promise<Cloud> 
     (JSON.parse(await cluster.shell('control', `. /root/openrc && openstack ${what} -f json`)) as Record<string, unknown>[]).map((row) => columns.map((column) => String(row[column])).join(' ')).sort()
   return {
     cluster,
-    planOf: (changes = {}) => buildOpenstackPlan({ prefix, publicKey, image: images, ...changes }),
+    planOf: (changes = {}) => buildOpenstackPlan({ example, prefix, publicKey, image: images, ...changes }),
     openstack,
     list,
     submit: async (t, kind, wanted, outcome) => {
@@ -96,3 +103,16 @@ export async function startCloudNodes(t: Test, labName: string): Promise<Cloud> 
     },
   }
 }
+
+/** Prints what a compute node has that left, or lost its cloud; nothing when it is clean. */
+export const leftOfCompute = `dpkg-query --show --showformat='\${Status} \${Package}\\n' 'nova-*' 'neutron-*' libvirt-daemon-system 2>/dev/null | grep -v not-installed
+  ls -d /etc/nova/nova-compute.conf /etc/neutron/lichen-agents.conf /etc/default/nova-compute /etc/default/neutron-* /usr/local/sbin/lichen-* /var/lib/lichen/compute /var/lib/lichen/compute-network 2>/dev/null
+  ip -oneline link show | grep -E 'brq|tap|vxlan-'; iptables-save 2>/dev/null | grep neutron; ip netns list; pgrep --list-full qemu
+  true`
+
+/** The same of a node that had everything else. */
+export const leftOfCloud = `dpkg-query --show --showformat='\${Status} \${Package}\\n' 'nova-*' 'neutron-*' glance glance-api placement-api keystone rabbitmq-server 'mariadb-server*' 'heat-*' 'openstack-dashboard*' 2>/dev/null | grep -v not-installed
+  ls -d /etc/nova/nova.conf /etc/neutron/neutron.conf /etc/glance /etc/placement /etc/keystone /etc/rabbitmq /var/lib/mysql /var/lib/rabbitmq /var/lib/glance /usr/local/sbin/lichen-* /root/openrc 2>/dev/null
+  ss --listening --tcp --numeric --no-header | awk '{print $4}' | grep -E ':(80|3306|4369|5672|11211|5000|8000|8004|9292|8778|8774|8775|9696)$'
+  ip -oneline link show | grep -E 'brq|tap|vxlan-'; ip netns list; iptables-save 2>/dev/null | grep neutron
+  true`

@@ -9,7 +9,7 @@ import t from 'tap'
 import { eventually } from '../eventually.js'
 import { skipReason } from '../lab/lab-fixture.js'
 import { checkout, step } from './cluster-fixture.js'
-import { longMs, startCloudNodes } from './cloud-fixture.js'
+import { leftOfCloud, leftOfCompute, longMs, startCloudNodes } from './cloud-fixture.js'
 
 t.setTimeout(2_700_000)
 
@@ -119,7 +119,7 @@ t.test('the life of a cloud', { skip: skipReason() }, async (t) => {
     await openstack('server delete --wait first')
     await submit(t, 'destroy', cleared, 'succeeded')
     t.equal(await runInNode(cluster.lab, 'compute2', ['bash', '-c', leftOfCompute]), '')
-    t.equal(await runInNode(cluster.lab, 'control', ['bash', '-c', leftOfControl]), '')
+    t.equal(await runInNode(cluster.lab, 'control', ['bash', '-c', leftOfCloud]), '')
   })
 })
 
@@ -134,14 +134,3 @@ resources:
 outputs:
   address: {value: {get_attr: [server, first_address]}}
 `
-
-const leftOfCompute = `dpkg-query --show --showformat='\${Status} \${Package}\\n' 'nova-*' 'neutron-*' libvirt-daemon-system 2>/dev/null | grep -v not-installed
-  ls -d /etc/nova/nova-compute.conf /etc/neutron/lichen-agents.conf /etc/default/nova-compute /etc/default/neutron-* /usr/local/sbin/lichen-* /var/lib/lichen/compute /var/lib/lichen/compute-network 2>/dev/null
-  ip -oneline link show | grep -E 'brq|tap|vxlan-'; iptables-save 2>/dev/null | grep neutron; ip netns list; pgrep --list-full qemu
-  true`
-
-const leftOfControl = `dpkg-query --show --showformat='\${Status} \${Package}\\n' 'nova-*' 'neutron-*' glance glance-api placement-api keystone rabbitmq-server 'mariadb-server*' 'heat-*' 'openstack-dashboard*' 2>/dev/null | grep -v not-installed
-  ls -d /etc/nova/nova.conf /etc/neutron/neutron.conf /etc/glance /etc/placement /etc/keystone /etc/rabbitmq /var/lib/mysql /var/lib/rabbitmq /var/lib/glance /usr/local/sbin/lichen-* /root/openrc 2>/dev/null
-  ss --listening --tcp --numeric --no-header | awk '{print $4}' | grep -E ':(80|3306|4369|5672|11211|5000|8000|8004|9292|8778|8774|8775|9696)$'
-  ip -oneline link show | grep -E 'brq|tap|vxlan-'; ip netns list; iptables-save 2>/dev/null | grep neutron
-  true`
