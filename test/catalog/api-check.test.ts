@@ -1,0 +1,84 @@
+/** The look at a service of a cloud: the script itself, which asks an identity service and an image service of the test. */
+import { spawn } from 'node:child_process'
+import { readFileSync, statSync, writeFileSync } from 'node:fs'
+import { createServer } from 'node:http'
+import type { AddressInfo } from 'node:net'
+import { join, resolve } from 'node:path'
+import t, { type Test } from 'tap'
+
+const shared = (name: string): string => readFileSync(resolve(import.meta.dirname, '../../catalog/shared/openstack', name), 'utf8')
+const source = shared('api-check.py.liquid').replace("{% include 'shared/openstack/session.py' %}", shared('session.py'))
+
+async function start(t: Test) {
+  const cloud = { password: 'right', logins: 0, valid: new Set<string>(), status: 200, public: 'http://192.0.2.1:9292' }
+  const server = createServer((request, response) => {
+    const parts: Buffer[] = []
+    request.on('data', (part: Buffer) => parts.push(part))
+    request.on('end', () => {
+      const answer = (status: number, body: unknown, headers = {}) => void response.writeHead(status, headers).end(JSON.stringify(body))
+      if (request.url === '/v3/auth/tokens') {
+        cloud.logins++
+        if (JSON.parse(Buffer.concat(parts).toString()).auth.identity.password.user.password !== cloud.password) return answer(401, { error: 'not authorised' })
+        const token = `token-${cloud.logins}`
+        cloud.valid.add(token)
+        const endpoints = [['public', cloud.public], ['internal', url]].map(([name, where]) => ({ interface: name, region: 'RegionOne', url: where }))
+        return answer(201, { token: { project: { id: 'p1' }, catalog: [{ type: 'image', endpoints }] } }, { 'X-Subject-Token': token })
+      }
+      return answer(cloud.valid.has(String(request.headers['x-auth-token'])) ? cloud.status : 401, {})
+    })
+  })
+  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve))
+  t.teardown(() => server.close())
+  const url = `http://127.0.0.1:${(server.address() as AddressInfo).port}`
+  const directory = t.testdir()
+  const [script, file] = [join(directory, 'api-check'), join(directory, 'check.json')]
+  writeFileSync(script, source)
+  /** Its exit code and what it says; how many tokens it asked for. */
+  const look = async (changes: { password?: string; public?: string } = {}) => {
+    const expects = [{ endpoint: 'image', public: changes.public ?? 'http://192.0.2.1:9292' }, { get: '/v2/images', of: 'image' }]
+    writeFileSync(file, JSON.stringify({ url: `${url}/v3`, user: 'glance', password: changes.password ?? 'right', project: 'service', domain: 'Default', region: 'RegionOne', node: 'control', units: ['no-such-unit.service'], expects }))
+    const before = cloud.logins
+    const child = spawn('python3', [script, file], { stdio: ['ignore', 'ignore', 'pipe'] })
+    let said = ''
+    child.stderr.setEncoding('utf8').on('data', (text: string) => (said += text))
+    const code = await new Promise((resolve) => child.once('close', resolve))
+    return { code, said, logins: cloud.logins - before }
+  }
+  return { cloud, look, kept: `${file}.token` }
+}
+
+const well = { code: 0, said: '' }
+
+t.test('its token is kept for the next look, for nobody else to read', async (t) => {
+  const { look, kept } = await start(t)
+  t.same(await look(), { ...well, logins: 1 })
+  t.equal(statSync(kept).mode & 0o777, 0o600)
+  t.same(await look(), { ...well, logins: 0 })
+  writeFileSync(kept, '{"who": "cut o')
+  t.same(await look(), { ...well, logins: 1 }, 'one that cannot be read is none')
+  writeFileSync(kept, JSON.stringify({ ...JSON.parse(readFileSync(kept, 'utf8')), until: Date.now() / 1000 - 1 }))
+  t.same(await look(), { ...well, logins: 1 }, 'nor is one whose time is over')
+})
+
+t.test('a token that is good no more is replaced', async (t) => {
+  const { cloud, look } = await start(t)
+  await look()
+  cloud.valid.clear()
+  t.same(await look(), { ...well, logins: 1 })
+})
+
+t.test('what is found with a token from before is looked at once more with a new one', async (t) => {
+  const { cloud, look } = await start(t)
+  await look()
+  cloud.public = 'http://192.0.2.2:9292'
+  t.same(await look({ public: cloud.public }), { ...well, logins: 1 }, 'the catalogue has changed since')
+  t.match(await look({ public: 'http://192.0.2.3:9292' }), { code: 1, said: 'public endpoint of image in region RegionOne: wanted http://192.0.2.3:9292, found http://192.0.2.2:9292\n', logins: 1 })
+  cloud.status = 503
+  t.match(await look({ public: cloud.public }), { code: 1, said: /\/v2\/images: HTTP 503/, logins: 1 })
+})
+
+t.test('a token belongs to the password that it was given for', async (t) => {
+  const { look } = await start(t)
+  await look()
+  t.match(await look({ password: 'wrong' }), { code: 1, said: /^no token for user glance in project service: http.*HTTP 401/, logins: 1 })
+})
