@@ -55,7 +55,8 @@ export class TestCloud {
   disturb: (asked: Asked) => Disturbance = () => undefined
   url = ''
   #ids = 0
-  readonly #tokens = new Map<string, string>()
+  /** Whose each is, and with which password it was given. */
+  readonly #tokens = new Map<string, { readonly user: Item; readonly password: unknown }>()
 
   constructor() {
     this.items.set('/v3/domains', [{ id: 'default', name: 'Default', enabled: true }])
@@ -69,6 +70,13 @@ export class TestCloud {
   /** All that was asked for to change something. */
   get writes(): string[] {
     return this.asked.filter(({ method, path }) => method !== 'GET' && path !== '/v3/auth/tokens').map(({ method, path }) => `${method} ${path}`)
+  }
+
+  /** Tokens that were asked for: by whom they act, and to learn whether a password is right. */
+  get logins(): { readonly scoped: number; readonly unscoped: number } {
+    const asked = this.asked.filter(({ method, path }) => method === 'POST' && path === '/v3/auth/tokens')
+    const unscoped = asked.filter(({ body }) => body.auth.scope === 'unscoped').length
+    return { scoped: asked.length - unscoped, unscoped }
   }
 
   all(path: string): Item[] {
@@ -111,7 +119,7 @@ export class TestCloud {
 
   #answer(asked: Asked): { status: number; body?: unknown; token?: string } {
     const { method, path, body } = asked
-    if (path === '/v3/auth/tokens') return this.#giveToken(body.auth)
+    if (path === '/v3/auth/tokens') return method === 'GET' ? this.#lookAtToken(asked) : this.#giveToken(body.auth)
     if (!this.#tokens.has(String(asked.headers['x-auth-token']))) return { status: 401, body: { error: { code: 401, message: 'The request you have made requires authentication.' } } }
     if (/\/roles\/[^/]+$/.test(path) && !path.startsWith('/v3/roles/')) return this.#answerLink(method, path)
     if (/quota|os-extra_specs/.test(path)) return this.#answerValues(method, path, body)
@@ -128,8 +136,14 @@ export class TestCloud {
     const found = this.all('/v3/users').find((each) => (user.id ? each['id'] === user.id : each['name'] === user.name))
     if (found?.['password'] !== user.password || !found?.['enabled']) return { status: 401, body: { error: { code: 401, message: 'The request you have made requires authentication.', title: 'Unauthorized' } } }
     const token = found['id'] === 'u-admin' ? `${adminToken}-${this.#tokens.size}` : `gAAAA-${this.#tokens.size}`
-    this.#tokens.set(token, found['id'])
+    this.#tokens.set(token, { user: found, password: user.password })
     return { status: 201, token, body: { token: { ...(auth.scope?.project && { project: { id: 'p-admin' } }), catalog: this.catalogue } } }
+  }
+
+  /** Tokens of a user whose password changes, or who is disabled, are good no more. */
+  #lookAtToken({ headers }: Asked): { status: number; body?: unknown } {
+    const token = this.#tokens.get(String(headers['x-subject-token']))
+    return token !== undefined && token.user['password'] === token.password && token.user['enabled'] ? { status: 200, body: { token: {} } } : { status: 401, body: { error: { code: 401, message: 'The request you have made requires authentication.' } } }
   }
 
   #answerLink(method: string, path: string): { status: number } {

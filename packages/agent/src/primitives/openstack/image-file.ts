@@ -70,8 +70,32 @@ function describe(head: string, has: (format: string) => boolean): string {
   return archive === undefined ? `begins with ${JSON.stringify(head.slice(0, 8))}` : `is packed with ${archive}`
 }
 
-/** The digest of the file, in hexadecimal digits. @throws when the deadline ends. */
+/** Digests of files as they were, by all that tells that they are the same still. */
+const known = new Map<string, string>()
+const maxKnown = 256
+/** A file that changed so shortly before it was read may change again without another change time: the kernel's clock for those has ticks. */
+const settledMs = 1_000
+
+/** The digest of the file, in hexadecimal digits. One that has not changed since it was last read is not read again: images are gigabytes. @throws when the deadline ends. */
 export async function digestFile(path: string, algorithm: string, deadline: Deadline): Promise<string> {
+  const { key, changedMs } = await identify(path, algorithm)
+  const found = known.get(key)
+  if (found !== undefined) return found
+  const isSettled = deadline.clock.now() - changedMs > settledMs
+  const digest = await readDigest(path, algorithm, deadline)
+  if (!isSettled || (await identify(path, algorithm)).key !== key) return digest
+  if (known.size >= maxKnown) known.delete(known.keys().next().value!)
+  known.set(key, digest)
+  return digest
+}
+
+/** The change time of a file cannot be set: whoever writes to it, or puts another one there, makes another key. */
+async function identify(path: string, algorithm: string): Promise<{ readonly key: string; readonly changedMs: number }> {
+  const { dev, ino, size, mtimeNs, ctimeNs } = await stat(path, { bigint: true })
+  return { key: [algorithm, dev, ino, size, mtimeNs, ctimeNs].join(' '), changedMs: Number(ctimeNs / 1_000_000n) }
+}
+
+async function readDigest(path: string, algorithm: string, deadline: Deadline): Promise<string> {
   const hash = createHash(algorithm)
   for await (const part of createReadStream(path, { highWaterMark: 1024 * 1024 }) as AsyncIterable<Buffer>) {
     if (deadline.reason) throw new Error(deadline.message)
