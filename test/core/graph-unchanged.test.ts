@@ -45,6 +45,26 @@ t.test('what differs runs, and only that', async (t) => {
   t.strictSame(changedOf(buildOf({ applied: new Map([...appliedOf(before)].filter(([id]) => id !== 'front/packages@n3')) })), ['front/packages@n3'])
 })
 
+t.test('what had to hold before something was done is not looked at afterwards', async (t) => {
+  const body = `actions:
+  preflight:
+    commands:
+      - {name: install the look, file: {path: /look, content: x}}
+      - {name: there is room, probe: {command: [/look], deadlineMs: 0, prerequisite: true}}
+  ready:
+    commands: [{name: it is time, probe: {command: [/look], prerequisite: true}}]
+  check:
+    commands: [{name: it answers, probe: {command: [/look]}}]
+`
+  const again = buildWith(body, { applied: appliedOf(buildWith(body)) })
+  t.strictSame(changedOf(again), [])
+  t.strictSame(find(again, 'lichen/verify@n2').commands.map(({ name }) => name), ['c/preflight@n2: install the look', 'c/check@n2: it answers'])
+  t.strictSame(find(again, 'c/ready@n2').unchanged, { since, outputs: {}, check: null }, 'where nothing else is in an action, its key counts')
+  const changed = buildWith(body.replace('content: x', 'content: y'), { applied: appliedOf(buildWith(body)) })
+  t.match(find(changed, 'c/preflight@n2').commands, [{}, { name: 'there is room' }], 'it is asked when its action runs')
+  t.strictSame(buildWith(body, { kind: 'check' }).actions.filter(({ node }) => node === 'n2').flatMap(({ commands }) => commands).length, 4, 'and in a check')
+})
+
 t.test('a task that checks or destroys leaves nothing out', async (t) => {
   const applied = appliedOf(buildOf({}))
   for (const kind of ['check', 'destroy'] as const) t.strictSame(buildOf({ kind, applied }), buildOf({ kind }))

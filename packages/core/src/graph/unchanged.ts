@@ -115,9 +115,10 @@ class Verifier {
   }
 }
 
-/** Whether looking can tell that the effect is there. A program that restarts its node is not asked either: what it leaves behind is what others check. */
+/** Whether looking can tell that the effect is there. What had to hold before it was brought about tells nothing of that. A program that restarts its node is not asked either: what it leaves behind is what others check. */
 function isCheckable(command: Command): boolean {
   if (command.kind === 'note') return false
+  if (command.kind === 'probe') return command.spec.prerequisite !== true
   if (command.kind !== 'run') return true
   const { creates, unless, verify, uncheckable, reboots } = command.spec
   return uncheckable !== true && reboots !== true && (creates !== undefined || unless !== undefined || verify !== undefined)
