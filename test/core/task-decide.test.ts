@@ -32,6 +32,23 @@ t.test('no more actions than the limit are live on a node, and on no more nodes 
   t.strictSame(sentOf(task.settle(allReady, makeLimits({ actionsPerNode: 2 }))), ['c1/i@n3', 'c2/i@n3'])
 })
 
+t.test('of what may begin on a node, that goes first on which the longest chain waits, on whichever node', async (t) => {
+  const one = makeLimits({ actionsPerNode: 1 })
+  const actions = [makeAction('a/i@n1'), makeAction('b/i@n1'), makeAction('b/s@n1', ['b/i@n1']), makeAction('c/i@n1'), makeAction('c/s@n2', ['c/i@n1']), makeAction('c/s@n1', ['c/s@n2'])]
+  const task = startTask(makeGraph(actions))
+  const sent = (): string[] => sentOf(task.settle(allReady, one)).sort()
+  t.strictSame(sent(), ['c/i@n1'])
+  task.end('c/i@n1', 'succeeded')
+  t.strictSame(sent(), ['b/i@n1', 'c/s@n2'])
+  task.end('c/s@n2', 'succeeded')
+  task.end('b/i@n1', 'succeeded')
+  t.strictSame(sent(), ['a/i@n1'], 'nothing waits for any of them: the graph says the rest')
+  task.end('a/i@n1', 'succeeded')
+  t.strictSame(sent(), ['b/s@n1'])
+  task.end('b/s@n1', 'succeeded')
+  t.strictSame(sent(), ['c/s@n1'])
+})
+
 t.test('a failed attempt is tried again after a growing pause, and the reason says so', async (t) => {
   const task = startTask(makeGraph([makeAction('a/i@n1', [], { retry: { attempts: 3, backoffMs: 2_000 } })]))
   task.settle()

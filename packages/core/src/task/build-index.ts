@@ -9,6 +9,8 @@ import { farther, reachAt } from './reach.js'
 import { type ActionDraft, type AnyVertex, type Cohort, type GateVertex, type Group, isDone, isVerifying, type Lane, moveTo, type Queue, type Reach, type TaskIndex, type Turn, type Vertex } from './task-index.js'
 
 const byPosition = (left: Vertex, right: Vertex): boolean => left.position < right.position
+/** What most has to wait for goes first; the graph says the rest. */
+export const byChain = (left: Vertex, right: Vertex): boolean => left.chain > right.chain || (left.chain === right.chain && byPosition(left, right))
 const byTime = (timeOf: (vertex: Vertex) => number) => (left: Vertex, right: Vertex): boolean => {
   const [earlier, later] = [timeOf(left), timeOf(right)]
   return earlier < later || (earlier === later && byPosition(left, right))
@@ -54,6 +56,7 @@ export function buildIndex(graph: ActionGraph, at: number): TaskIndex {
   for (const vertex of parts.vertices) connect(parts, vertex, vertex.action)
   for (const vertex of parts.gates.values()) connect(parts, vertex, vertex.gate)
   parts.order.push(...sortVertices(parts))
+  measureChains(parts)
   const index = assembleIndex(parts)
   takeLimits(index, graph)
   findCohorts(index)
@@ -70,7 +73,7 @@ function addAction(parts: Parts, action: Action, at: number): void {
   parts.groups.set(action.group, group)
   const turn = { vertex: undefined as Vertex | undefined, slot: -1 }
   const vertex: Vertex = {
-    kind: 'action', action, position: parts.vertices.length, view: buildActionDraft(action), queue: findQueue(lane, group, null), lane, group, before: [], dependents: [],
+    kind: 'action', action, position: parts.vertices.length, chain: 0, view: buildActionDraft(action), queue: findQueue(lane, group, null), lane, group, before: [], dependents: [],
     turn: turn as Turn, slice: null, blockers: 0, cause: null, readySince: at, hasChanged: false, reach: 'none', heap: null, slot: -1,
   }
   turn.vertex = vertex
@@ -81,7 +84,7 @@ function addAction(parts: Parts, action: Action, at: number): void {
 
 function findQueue(lane: Lane, group: Group, cohort: Cohort | null): Queue {
   let queue = lane.queues.find((known) => known.group === group && known.cohort === cohort)
-  if (queue === undefined) lane.queues.push((queue = { lane, group, cohort, ready: new OrderedHeap(byPosition) }))
+  if (queue === undefined) lane.queues.push((queue = { lane, group, cohort, ready: new OrderedHeap(byChain) }))
   return queue
 }
 
@@ -123,6 +126,15 @@ function sortVertices({ vertices, gates }: Parts): AnyVertex[] {
   if (order.length === waitsFor.size) return order
   const inCircle = [...waitsFor].filter(([, left]) => left > 0).map(([vertex]) => vertex.view.id)
   throw new LichenError('TASK_ILLEGAL_EVENT', `the graph has a circle, in or before ${inCircle.slice(0, 3).join(', ')}`)
+}
+
+function measureChains({ order }: Parts): void {
+  const ahead = new Map<AnyVertex, number>()
+  for (const vertex of [...order].reverse()) {
+    const chain = vertex.dependents.reduce((longest, each) => Math.max(longest, ahead.get(each)! + (each.kind === 'action' ? 1 : 0)), 0)
+    ahead.set(vertex, chain)
+    if (vertex.kind === 'action') vertex.chain = chain
+  }
 }
 
 function takeLimits(index: TaskIndex, { rollout }: ActionGraph): void {

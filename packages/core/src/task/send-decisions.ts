@@ -1,12 +1,13 @@
 /** Decisions to begin: within the limits of the engine, the rollout and its groups. */
 import type { Action } from '../graph/action-graph.js'
+import { byChain } from './build-index.js'
 import type { Decision, NodeReach, World } from './decision.js'
 import { listDueRetries } from './settle-decisions.js'
 import type { Cohort, Group, Lane, Queue, Vertex } from './task-index.js'
 import { actionEndOf, type TaskLimits } from './task-limits.js'
 import type { TrackedTask } from './tracked-task.js'
 
-/** Actions that may begin now: retries that are due first, then the others in the order of the graph, node by node. */
+/** Actions that may begin now: retries that are due first, then the others node by node, those first on which the longest chain waits. */
 export function send(task: TrackedTask, world: World, now: number, limits: TaskLimits): Decision[] {
   const { busyLanes, readyLanes } = task.index
   const room = new Room(task, limits)
@@ -76,11 +77,11 @@ class Room {
     this.#addedToGroups.set(group, lanes.add(lane))
   }
 
-  /** The first ready actions of the node in the order of the graph, those of full groups and cohorts left out. */
+  /** The ready actions of the node that go first, those of full groups and cohorts left out. */
   listFirst(lane: Lane, most: number): Vertex[] {
     const [first, ...others] = lane.queues.filter((queue) => this.#isQueueFree(queue)).map(({ ready, cohort }) => ready.first(Math.min(most, this.#inCohort(cohort))))
     if (first === undefined || others.length === 0) return first ?? []
-    return [...first, ...others.flat()].sort((left, right) => left.position - right.position).slice(0, most)
+    return [...first, ...others.flat()].sort((left, right) => (byChain(left, right) ? -1 : 1)).slice(0, most)
   }
 
   #isQueueFree({ lane, group, cohort, ready }: Queue): boolean {

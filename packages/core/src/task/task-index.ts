@@ -29,8 +29,10 @@ export interface Vertex {
   readonly kind: 'action'
   /** Another one after a retry with new parameters, with the same id, node and place in the graph. */
   action: Action
-  /** Index in the graph: the order of decisions. */
+  /** Index in the graph. */
   readonly position: number
+  /** How many actions the longest chain of what comes after it has: of what could begin on a node, the one with the longest begins. */
+  chain: number
   readonly view: ActionDraft
   queue: Queue
   readonly lane: Lane
