@@ -36,7 +36,11 @@ export async function changePackages(argv: readonly string[], context: CommandCo
   }
 }
 
+const isDiskFull = (tail: string): boolean => /No space left on device|don't have enough free space/i.test(tail)
+
+/** Of a full disk apt says that it failed to fetch: that is for the common explanation. */
 function explainUpdate(what: string, tail: string): Failed | undefined {
+  if (isDiskFull(tail)) return undefined
   if (/NO_PUBKEY|BADSIG|EXPKEYSIG|REVKEYSIG|is not signed|not valid yet|is expired|signatures? (?:couldn't be verified|were invalid)|unsupported filetype|Sub-process .*gpgv/i.test(tail)) return failure('COMMAND_REPOSITORY_UNTRUSTED', `${what}: apt refuses it:\n${tail}`)
   if (/Could not (?:connect|resolve)|Temporary failure|Connection (?:refused|timed out|failed)|Failed to fetch|does not have a Release file|File not found|404|Unable to connect/i.test(tail)) return failure('COMMAND_REPOSITORY_UNREACHABLE', `${what}: apt cannot read it:\n${tail}`)
   return undefined
@@ -45,7 +49,7 @@ function explainUpdate(what: string, tail: string): Failed | undefined {
 function explainFailure(argv: readonly string[], { tail, startError, exitCode }: Execution): Failed {
   const what = argv.slice(0, 2).join(' ')
   if (startError !== undefined) return failure('COMMAND_NOT_STARTED', `${what}: ${startError}`)
-  if (/No space left on device|don't have enough free space/i.test(tail)) return failure('COMMAND_DISK_FULL', `${what}: the disk is full\n${tail}`)
+  if (isDiskFull(tail)) return failure('COMMAND_DISK_FULL', `${what}: the disk is full\n${tail}`)
   if (/^E: Failed to fetch /m.test(tail)) return failure('COMMAND_REPOSITORY_UNREACHABLE', `${what}: a package could not be fetched:\n${tail}`)
   if (/Unable to locate package|has no installation candidate|was not found/.test(tail)) return failure('COMMAND_PACKAGE_UNKNOWN', `${what}:\n${tail}`)
   return failure('COMMAND_PACKAGE_FAILED', `${what} ended with ${exitCode === undefined ? 'a signal' : `exit code ${exitCode}`}; its last lines:\n${tail}`)
