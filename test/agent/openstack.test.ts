@@ -316,6 +316,15 @@ t.test('networks, flavors, keys and quotas', async (t) => {
   t.match(await run(resources), { failure: { code: 'COMMAND_OPENSTACK_AMBIGUOUS', message: /there are 2 of network name inner/ } })
   cloud.items.set('/v2.0/networks', cloud.all('/v2.0/networks').filter((network) => network !== second && network !== foreign))
 
+  const inner = cloud.all('/v2.0/subnets').find((each) => each['name'] === 'inner-v4')!
+  const floating = cloud.add('/v2.0/ports', { network_id: inner['network_id'], device_owner: 'network:floatingip', device_id: 'f-1', fixed_ips: [{ subnet_id: inner['id'], ip_address: '10.0.0.9' }, { subnet_id: 'another', ip_address: '10.1.0.9' }] })
+  cloud.disturb = ({ method, path }) => (method === 'DELETE' && path === `/v2.0/subnets/${String(inner['id'])}` ? { status: 409, body: { NeutronError: { type: 'SubnetInUse', message: 'One or more ports have an IP allocation from this subnet.' } } } : undefined)
+  const subnet: Resources = [{ subnet: { name: 'inner-v4', network: 'inner', cidr: '10.0.0.0/24' } }]
+  const refused = await run(subnet, { state: 'absent' })
+  t.match(refused, { outcome: 'failed', failure: { code: 'COMMAND_OPENSTACK_CONFLICT', message: /One or more ports[^]*\nin use: .*\b10\.0\.0\.9 \(network:floatingip f-1\)$/ } }, 'what keeps it is named')
+  cloud.disturb = () => undefined
+  cloud.items.set('/v2.0/ports', cloud.all('/v2.0/ports').filter((port) => port !== floating))
+
   const before = cloud.writes.length
   const removed = await run(resources, { state: 'absent' })
   t.match(removed, { outcome: 'succeeded', changed: true }, JSON.stringify(removed.failure))

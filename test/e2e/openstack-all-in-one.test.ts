@@ -11,6 +11,7 @@ t.test('a cloud on one node', { skip: skipReason() }, async (t) => {
   const cloud = await startCloudNodes(t, 'e2e-all-in-one', { nodes: ['control'], example: 'openstack-all-in-one.yaml' })
   const { cluster, list, openstack, submit } = cloud
   const plan = cloud.planOf()
+  let floating = ''
 
   await step(t, 'it is made by one apply, and applied again nothing changes', async (t) => {
     await submit(t, 'apply', plan, 'succeeded')
@@ -21,13 +22,13 @@ t.test('a cloud on one node', { skip: skipReason() }, async (t) => {
   })
 
   await step(t, 'a server of it is reached from outside, and knows its name', async (t) => {
-    const address = await cloud.makeServer('first')
-    t.match(await cloud.login(address, 'hostname'), /^first$/m)
+    floating = await cloud.makeServer('first')
+    t.match(await cloud.login(floating, 'hostname'), /^first$/m)
   })
 
   await step(t, 'destroy leaves a clean node', async (t) => {
     for (const component of plan.components) if (!['cache', 'client', 'cloud'].includes(component.name)) component.with = { ...component.with, removeData: true }
-    await openstack('server delete --wait first')
+    await openstack('server delete --wait first', `floating ip delete ${floating}`)
     await submit(t, 'destroy', plan, 'succeeded')
     t.equal(await runInNode(cluster.lab, 'control', ['bash', '-c', leftOfCloud]), '')
   })

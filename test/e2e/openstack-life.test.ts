@@ -116,7 +116,7 @@ t.test('the life of a cloud', { skip: skipReason() }, async (t) => {
   await step(t, 'destroy leaves clean nodes', async (t) => {
     const cleared = planOf({ computeCount: 1 })
     for (const component of cleared.components) if (!['cache', 'client', 'cloud'].includes(component.name)) component.with = { ...component.with, removeData: true }
-    await openstack('server delete --wait first')
+    await openstack('server delete --wait first', `floating ip delete ${floating}`)
     await submit(t, 'destroy', cleared, 'succeeded')
     t.equal(await runInNode(cluster.lab, 'compute2', ['bash', '-c', leftOfCompute]), '')
     t.equal(await runInNode(cluster.lab, 'control', ['bash', '-c', leftOfCloud]), '')

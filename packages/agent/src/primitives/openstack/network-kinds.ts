@@ -1,4 +1,5 @@
 /** Neutron's kinds (Networking API v2.0). */
+import { ApiFailure } from './api-failure.js'
 import { collection, type Field, type Kind, settings, type Values } from './kind.js'
 import type { JsonObject, Session } from './session.js'
 
@@ -26,6 +27,21 @@ const routerInterface: Kind = {
   remove: async (_found, { router, subnet }, session) => void (await session.write('PUT', { service: 'network', path: `/routers/${String(router)}/remove_router_interface` }, { json: { subnet_id: subnet } })),
 }
 
+/** A subnet with addresses in use is not removed, and Neutron does not say whose they are. */
+function namingWhoIsIn(subnets: Kind): Kind {
+  const remove: Kind['remove'] = async (found, keys, session) => {
+    try {
+      await subnets.remove?.(found, keys, session)
+    } catch (error) {
+      if (!(error instanceof ApiFailure) || error.code !== 'COMMAND_OPENSTACK_CONFLICT') throw error
+      const ports = await session.list({ service: 'network', path: '/ports', query: { network_id: found['network_id'] } }, 'ports')
+      const uses = ports.flatMap((port) => (port['fixed_ips'] as readonly JsonObject[]).filter((address) => address['subnet_id'] === found['id']).map((address) => `${String(address['ip_address'])} (${String(port['device_owner'] || 'a port')} ${String(port['device_id'] || port['id'])})`))
+      throw uses.length === 0 ? error : new ApiFailure(error.code, `${error.message}\nin use: ${uses.slice(0, 10).join(', ')}${uses.length > 10 ? ` and ${uses.length - 10} more` : ''}`)
+    }
+  }
+  return { ...subnets, remove }
+}
+
 const byStart = (pools: unknown): unknown => (Array.isArray(pools) ? (pools as { start: string; end: string }[]).map(({ start, end }) => `${start}-${end}`).sort() : pools)
 
 /** Rows of the table, by the name of the kind. */
@@ -46,7 +62,7 @@ export const networkKinds: Readonly<Record<string, Kind>> = {
       portSecurity: { api: 'port_security_enabled' },
     },
   }),
-  subnet: collection({
+  subnet: namingWhoIsIn(collection({
     ...row('subnet', 'subnet'),
     update: 'PUT',
     fields: {
@@ -61,7 +77,7 @@ export const networkKinds: Readonly<Record<string, Kind>> = {
       dns: { api: 'dns_nameservers' },
       dhcp: { api: 'enable_dhcp' },
     },
-  }),
+  })),
   router: collection({
     ...row('router', 'router'),
     update: 'PUT',
