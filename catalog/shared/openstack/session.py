@@ -61,9 +61,10 @@ def read_kept(path):
     """What was kept there; nothing when it cannot be read, whatever the reason."""
     try:
         with open(path, encoding="utf-8") as file:
-            return json.load(file)
+            found = json.load(file)
     except (OSError, ValueError):
         return None
+    return found if isinstance(found, dict) and found.keys() >= {"who", "until", "token", "catalog", "project"} else None
 
 
 def write_kept(path, content):
