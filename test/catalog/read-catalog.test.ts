@@ -1,4 +1,5 @@
 import { spawnSync } from 'node:child_process'
+import { rmSync, writeFileSync } from 'node:fs'
 import { resolve } from 'node:path'
 import { inspectCatalog, readCatalog } from '@lichen/catalog'
 import t from 'tap'
@@ -67,6 +68,21 @@ t.test('every problem of every blueprint is reported with its file', async (t) =
   })
   await t.rejects(readCatalog(directory), { code: 'CATALOG_UNREADABLE', problems: [{ path: /^one\/blueprint\.yaml: actions\.a/ }, { path: /^three\/blueprint\.yaml: name/ }, { code: 'BLUEPRINT_SYNTAX', path: /^two/ }] })
   await t.rejects(readCatalog(`${directory}/nowhere`), { code: 'CATALOG_UNREADABLE' })
+})
+
+t.test('what is unchanged is not checked again, and what has changed is', async (t) => {
+  const directory = t.testdir({ web: { 'blueprint.yaml': blueprint('web', '1.0.0'), templates: { 'a.liquid': 'one' } } })
+  const catalog = await readCatalog(directory)
+  t.equal(await readCatalog(directory), catalog)
+  writeFileSync(`${directory}/web/templates/a.liquid`, 'two')
+  t.strictSame((await readCatalog(directory)).list()[0]?.templates, { 'a.liquid': 'two' })
+  writeFileSync(`${directory}/web/templates/a.liquid`, '{{ nobody.knows }}')
+  await t.rejects(readCatalog(directory), { code: 'CATALOG_UNREADABLE' })
+  await t.rejects(readCatalog(directory), { code: 'CATALOG_UNREADABLE' })
+  rmSync(`${directory}/web/templates/a.liquid`)
+  await t.rejects(readCatalog(directory), { code: 'CATALOG_UNREADABLE' })
+  writeFileSync(`${directory}/web/templates/a.liquid`, 'two')
+  t.strictSame((await readCatalog(directory)).list()[0]?.templates, { 'a.liquid': 'two' })
 })
 
 t.test('directories are named after what is in them, and no version stands in two', async (t) => {

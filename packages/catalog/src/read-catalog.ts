@@ -2,6 +2,7 @@
  * Reads blueprint directories: `<name>/blueprint.yaml` or `<name>/<version>/blueprint.yaml`, each with `templates/**` beside it. What stands in the catalog's directory `shared` is a template of
  * each blueprint that names it, under that path (`shared/…`): its digest covers it, and a change of it changes those blueprints alone.
  */
+import { createHash } from 'node:crypto'
 import { readdir, readFile } from 'node:fs/promises'
 import { join, relative, sep } from 'node:path'
 import { buildCatalog, checkBlueprint, LichenError, parseBlueprint, type Blueprint, type Catalog, type Problem } from '@lichen/core'
@@ -90,18 +91,32 @@ async function readShared(directory: string): Promise<Readonly<Record<string, st
   return Object.fromEntries(Object.entries(files).map(([name, text]) => [`${sharedDirectory}/${name}`, text]))
 }
 
+/** The catalog that was read last, and what its files held. */
+let last: { readonly digest: string; readonly catalog: Catalog } | undefined
+
 /**
- * The catalog in a directory.
+ * The catalog in a directory. One whose files hold what they held when it was read last is not checked again, which takes a second of a processor.
  * @throws CATALOG_UNREADABLE with every problem of every blueprint (paths begin with the file) when there is one, or when the directory cannot be read
  */
 export async function readCatalog(directory: string): Promise<Catalog> {
-  const { catalog, problems } = await inspectCatalog(directory).catch((cause: unknown) => {
+  const unreadable = (cause: unknown): never => {
     throw new LichenError('CATALOG_UNREADABLE', `the catalog ${directory} cannot be read: ${cause instanceof Error ? cause.message : String(cause)}`, { cause })
-  })
-  if (problems.length === 0) return catalog
+  }
+  const digest = await computeDigest(directory).catch(unreadable)
+  if (digest === last?.digest) return last.catalog
+  const { catalog, problems } = await inspectCatalog(directory).catch(unreadable)
+  if (problems.length === 0) {
+    last = { digest, catalog }
+    return catalog
+  }
   throw new LichenError('CATALOG_UNREADABLE', `the catalog ${directory} has ${problems.length} problem${problems.length === 1 ? '' : 's'}; first: ${problems[0]!.file}: ${problems[0]!.path}: ${problems[0]!.message}`, {
     problems: problems.map(({ file, line: _line, ...problem }) => ({ ...problem, path: `${file}: ${problem.path}` })),
   })
+}
+
+/** Of the paths of all files, within the directory, and of what they hold. */
+async function computeDigest(directory: string): Promise<string> {
+  return createHash('sha256').update(JSON.stringify(await readFiles(directory))).digest('hex')
 }
 
 async function listBlueprints(directory: string): Promise<string[]> {
@@ -116,11 +131,16 @@ async function listBlueprints(directory: string): Promise<string[]> {
   return folders
 }
 
-async function readTemplates(directory: string): Promise<Record<string, string>> {
-  const entries = await readdir(directory, { recursive: true, withFileTypes: true }).catch((error: NodeJS.ErrnoException) => {
-    if (error.code === 'ENOENT') return []
-    throw error
-  })
+/** What all files in a directory hold, by their path in it. */
+async function readFiles(directory: string): Promise<Record<string, string>> {
+  const entries = await readdir(directory, { recursive: true, withFileTypes: true })
   const files = entries.filter((entry) => entry.isFile()).map((entry) => join(entry.parentPath, entry.name)).sort()
   return Object.fromEntries(await Promise.all(files.map(async (file) => [relative(directory, file), await readFile(file, 'utf8')] as const)))
 }
+
+/** The same; nothing where there is no such directory. */
+const readTemplates = (directory: string): Promise<Record<string, string>> =>
+  readFiles(directory).catch((error: NodeJS.ErrnoException) => {
+    if (error.code === 'ENOENT') return {}
+    throw error
+  })
