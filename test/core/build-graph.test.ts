@@ -229,6 +229,31 @@ actions:
   })
 })
 
+t.test('a check waits for the providers that nothing before it waited for, unless it says that it needs none', async (t) => {
+  const balancer = makeBlueprint('balancer', `
+provides: {front: {interface: front, outputs: {}, action: register}}
+actions:
+  install: {commands: [{name: n, note: {text: n}}]}
+  register: {on: relation, everyNode: true, after: [install], commands: [{name: n, note: {text: n}}]}
+  remove: {commands: [{name: n, note: {text: n}}]}`)
+  const user = (own: string, check: string) => makeBlueprint('user', `
+requires: {front: {interface: front}}
+provides: {use: {interface: use, outputs: {}, action: grant}}
+actions:
+  serve: {${own}commands: [{name: n, note: {text: n}}]}
+  grant: {on: relation, after: [serve], commands: [{name: n, note: {text: n}}]}
+  check: {${check}commands: [{name: n, note: {text: n}}]}
+  remove: {commands: [{name: n, note: {text: n}}]}`)
+  const plan = makePlan((draft) => {
+    draft['components'] = [{ name: 'b', blueprint: 'balancer', on: 'web' }, { name: 'u', blueprint: 'user', on: 'data', uses: { front: 'b' } }]
+  })
+  const waits = (own: string, check: string) => edges(build({ catalog: makeCatalog([balancer, user(own, check)]), plan }))['u/check@n1']
+  const registered = ['b/register:u.front@n2', 'b/register:u.front@n3']
+  t.strictSame(waits('', ''), ['u/serve@n1'], 'through what was applied')
+  t.strictSame(waits('needs: [], ', ''), ['b/install@n2', 'b/install@n3', ...registered, 'u/serve@n1'])
+  t.strictSame(waits('needs: [], ', 'needs: [], '), ['u/serve@n1'])
+})
+
 t.test('a destroy goes to the nodes that the deployment has, whatever became of their labels and of the rules', async (t) => {
   const nodes = [makeNode('n1', { role: 'other' }, { state: 'lost' }), makeNode('n2', { role: 'web' }), makeNode('n4', { role: 'data' })]
   const placement = { data: [nodeId('n1')], web: [nodeId('n2'), nodeId('n3')] }

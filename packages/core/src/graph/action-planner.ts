@@ -6,6 +6,7 @@
  * (5) gates change what is written down, not what is waited for: a barrier stands for actions that many wait for, and each action that waits for nothing of its
  * component waits for the component's approval by itself, so that no limit of failures lets it through; (6) what leaves the deployment is planned by departure-planner.ts and comes after a gate that waits for all that stays.
  */
+import type { CompiledAction } from '../blueprint/compiled-blueprint.js'
 import type { Problem } from '../errors.js'
 import type { OperationPart } from '../plan/operation-request.js'
 import type { ActionId, NodeId } from '../ids.js'
@@ -137,16 +138,19 @@ export class ActionPlanner {
     const { kind } = this.#input
     if (kind === 'check' || instance.ofWave !== null) return []
     if (kind === 'destroy') return [...this.#findConsumers(plot, instance), ...this.#input.departures.findUsers(plot.context.entry.component.name)]
-    // A check comes after what was applied, which came after the providers.
-    if (instance.action.phase === 'check' && plot.context.entry.blueprint.compiled.actions.some((action) => action.phase === 'apply') && this.#input.kind !== 'operation') return []
-    return this.#findProviders(plot, instance)
+    const { bindings, blueprint: { compiled } } = plot.context.entry
+    const applied = compiled.actions.filter(({ phase, on }) => phase === 'apply' && on !== 'relation')
+    if (instance.action.phase !== 'check' || kind === 'operation' || applied.length === 0) return this.#findProviders(plot, instance, bindings)
+    // A check comes after what was applied, which came after the providers that it needed.
+    const others = bindings.filter((binding) => !applied.some((action) => isNeeded(action, binding)) && isNeeded(instance.action, binding))
+    return others.length === 0 ? [] : this.#findProviders(plot, instance, others)
   }
 
   /** Apply: what the providers and the components of `after` must have done first. */
-  #findProviders(plot: Plot, instance: Instance): readonly Before[] {
-    const { component, bindings } = plot.context.entry
-    const { needs, prepared } = instance.action
-    const needed = bindings.filter(({ relation }) => needs === null || needs.includes(relation) || prepared.includes(relation))
+  #findProviders(plot: Plot, instance: Instance, bindings: readonly Binding[]): readonly Before[] {
+    const { component } = plot.context.entry
+    const { prepared } = instance.action
+    const needed = bindings.filter((binding) => isNeeded(instance.action, binding))
     const preparersOf = ({ provider, relation }: Binding): readonly Instance[] => this.#plots.get(provider)!.byConsumer.get(consumerKey(component.name, relation)) ?? []
     const whole = needed.filter((binding) => !prepared.includes(binding.relation) || preparersOf(binding).length === 0)
     const preparers = needed.flatMap(preparersOf)
@@ -213,6 +217,8 @@ export class ActionPlanner {
     return [...ids].sort()
   }
 }
+
+const isNeeded = ({ needs, prepared }: CompiledAction, { relation }: Binding): boolean => needs === null || needs.includes(relation) || prepared.includes(relation)
 
 const isBundle = (entry: Before | ActionId): entry is Bundle => typeof entry !== 'string' && 'members' in entry
 
