@@ -2,7 +2,7 @@
 import { readFileSync } from 'node:fs'
 import { resolve } from 'node:path'
 import { readCatalog } from '@lichen/catalog'
-import { buildGraph, type Problem } from '@lichen/core'
+import { type Applied, buildGraph, buildInheritance, type GraphInput, parsePlan, type Problem, taskId } from '@lichen/core'
 import t from 'tap'
 import { parse } from 'yaml'
 import { makePlan, type PlanDraft } from '../core/plan-fixture.js'
@@ -70,4 +70,33 @@ t.test('controllers that cannot work together are refused', async (t) => {
   t.same(problemsOf((components) => Object.assign(components.get('glance')!, { on: 'control', with: { sharedData: true } })), [])
   t.match(problemsOf((components) => components.get('address')!.with = { virtualAddress: '10.0.0.2' }), [{ code: 'PLAN_RULE_BROKEN', path: 'components[0].with.virtualAddress', message: /the virtual address is that of a node/ }])
   t.match(problemsOf((components) => components.get('address')!.with = {}), [{ code: 'PLAN_BAD_PARAMETER', path: 'components[0].with.virtualAddress' }])
+})
+
+t.test('servers leave a node before its network does, and a node is made without waiting for its network', async (t) => {
+  const catalog = await readCatalog(resolve(root, 'catalog'))
+  const planOf = (count: number) => {
+    const draft = parse(readFileSync(resolve(root, 'examples/openstack.yaml'), 'utf8')) as { nodes: { name: string; count?: number }[] }
+    draft.nodes.find(({ name }) => name === 'compute')!.count = count
+    const plan = parsePlan(draft)
+    if (!plan.ok) throw new Error(JSON.stringify(plan.problems))
+    return plan.value
+  }
+  const nodes = makeNodesOf(planOf(2).nodes)
+  const build = (count: number, input: Partial<GraphInput> = {}) => {
+    const graph = buildGraph({ plan: planOf(count), catalog, nodes, kind: 'apply', ...input })
+    if (!graph.ok) throw new Error(JSON.stringify(graph.problems))
+    /** Whether an action waits for another one, by whatever is between. */
+    const waits = (id: string, other: string): boolean => {
+      const before: readonly string[] = [...graph.value.actions, ...graph.value.gates].find((each) => each.id === id)?.after ?? []
+      return before.includes(other) || before.some((each) => waits(each, other))
+    }
+    return { graph: graph.value, waits }
+  }
+  const made = build(2)
+  t.notOk(made.waits('compute/check@compute-2', 'compute-network/packages@compute-2'))
+  const applied: Applied = new Map(made.graph.actions.map(({ id, key }) => [id, { key, task: taskId('t-1'), outputs: {} }]))
+  const inheritance = buildInheritance({ plan: JSON.stringify(planOf(2)), placement: made.graph.placement, nodes: made.graph.known?.nodes ?? {}, departures: [], isDestroyed: false }, applied)
+  const smaller = build(1, { placement: made.graph.placement, applied, inheritance })
+  t.ok(smaller.waits('compute-network/leave@compute-2', 'compute/remove@compute-2'))
+  t.ok(smaller.waits('compute/remove@compute-2', 'compute/leave@compute-2'))
 })
