@@ -27,11 +27,14 @@ export type Applied = ReadonlyMap<ActionId, AppliedContent>
  */
 const maxVerificationSize = 2 * 1024 * 1024
 /**
- * How many verifying actions a node has side by side, when there is much to ask; an agent does as many at once. Most of the time that a service takes to say how it is, the next one could be asked.
+ * How many verifying actions a node has, when there is much to ask. An agent does a few at once, because most of the time that a service takes to say how it is, the next one could be asked;
+ * there are more than that, so that who is done with theirs takes another.
  */
-const maxLooksAtOnce = 4
+const maxLooks = 16
 /** Checks that ask somebody (a program, a service, an API) before a node gets one more verifying action. Those of files, packages and units take no time. */
 const asksPerLook = 6
+/** What a check counts for, as one of these; others for nothing. One of an `openstack` command is several requests. */
+const asksOf: Partial<Record<Command['kind'], number>> = { run: 1, probe: 1, openstack: 3 }
 /** Longest that a verifying action may take: checks take milliseconds, so their commands' own limits (ten minutes each) would add up to hours of waiting for a node that hangs. */
 const maxVerificationMs = 900_000
 
@@ -82,7 +85,7 @@ class Verifier {
   add(action: Action, size: number): ActionId | null {
     const commands = action.commands.filter(isCheckable).map((command) => toCheck(action.id, command))
     if (commands.length === 0) return null
-    const asks = commands.filter(({ kind }) => kind === 'run' || kind === 'probe' || kind === 'openstack').length
+    const asks = commands.reduce((sum, { kind }) => sum + (asksOf[kind] ?? 0), 0)
     const verification = this.#find(action.node, size, asks)
     verification.commands.push(...commands)
     verification.verifies.push({ action: action.id, commands: commands.length })
@@ -98,7 +101,7 @@ class Verifier {
     this.#byNode.set(node, list)
     const roomy = list.filter((each) => each.size + size <= maxVerificationSize)
     const best = roomy.reduce<OpenVerification | undefined>((least, each) => (least === undefined || each.asks < least.asks ? each : least), undefined)
-    if (best !== undefined && (asks === 0 || best.asks < asksPerLook || list.length >= maxLooksAtOnce)) return best
+    if (best !== undefined && (asks === 0 || best.asks < asksPerLook || list.length >= maxLooks)) return best
     const name = list.length === 0 ? 'verify' : `verify-${list.length + 1}`
     const verification = { id: actionIdOf(reservedComponent, name, node), name, node, commands: [], verifies: [], keys: [], size: 0, asks: 0 }
     list.push(verification)
