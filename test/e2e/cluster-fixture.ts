@@ -63,6 +63,8 @@ export interface Cluster {
   log(id: string): Promise<string>
   /** The task once it has ended. */
   ended(t: Test, id: string, timeoutMs?: number): Promise<Task>
+  /** Checks again and again until all is as this plan says, without a hand. */
+  settled(t: Test, what: string, plan: unknown, timeoutMs: number): Promise<void>
   /** Comments what failed in a task, retried or not, and its critical path. */
   tell(t: Test, id: string): Promise<void>
   /** Resolves as soon as a process of the node has a command line that matches. */
@@ -104,6 +106,15 @@ export async function startCluster(t: Test, labName: string, nodes: readonly str
   await joinAll(nodes)
   const task = (id: string) => callApi<Task>(server, 'GET', `/v1/tasks/${id}`)
   const actions = async (id: string) => (await callApi<{ readonly items: readonly Action[] }>(server, 'GET', `/v1/tasks/${id}/actions?limit=1000`)).items
+  const submit: Cluster['submit'] = async (kind, plan) => (await callApi<Task>(server, 'POST', '/v1/tasks', { kind, plan })).id
+  const ended: Cluster['ended'] = async (test, id, timeoutMs = patienceMs) => {
+    const seen = await eventually(test, `task ${id} ends`, async () => {
+      const now = await task(id)
+      return now.state === 'ended' ? now : undefined
+    }, { timeoutMs, intervalMs: 200 })
+    if (seen.outcome !== 'succeeded') test.comment(`task ${id} ${seen.outcome}: ${seen.reason}`)
+    return seen
+  }
   return {
     lab,
     server: () => server,
@@ -117,7 +128,7 @@ export async function startCluster(t: Test, labName: string, nodes: readonly str
       await joinAll([node])
     },
     shell: (node, script) => runInNode(lab, node, ['bash', '-c', script]),
-    submit: async (kind, plan) => (await callApi<Task>(server, 'POST', '/v1/tasks', { kind, plan })).id,
+    submit,
     operate: async (deployment, request) => (await callApi<Task>(server, 'POST', `/v1/deployments/default/${deployment}/operations`, request)).id,
     log: async (id) => (await fetch(`${server.apiUrl}/v1/tasks/${id}/log?format=text`, { headers: { authorization: `Bearer ${server.adminToken}` } })).text(),
     task,
@@ -126,13 +137,13 @@ export async function startCluster(t: Test, labName: string, nodes: readonly str
       for (const action of await actions(id)) if (action.result?.failure) test.comment(`${action.id}: ${action.result.failure.message}`)
       for (const { id: step, beganAt, endedAt, waitedMs } of (await task(id)).timing.criticalPath) test.comment(`critical path: ${step}, waited ${waitedMs} ms, took ${endedAt - beganAt} ms`)
     },
-    ended: async (test, id, timeoutMs = patienceMs) => {
-      const ended = await eventually(test, `task ${id} ends`, async () => {
-        const seen = await task(id)
-        return seen.state === 'ended' ? seen : undefined
-      }, { timeoutMs, intervalMs: 200 })
-      if (ended.outcome !== 'succeeded') test.comment(`task ${id} ${ended.outcome}: ${ended.reason}`)
-      return ended
+    ended,
+    settled: async (test, what, plan, timeoutMs) => {
+      await eventually(test, `${what}, all is as planned`, async () => {
+        const id = await submit('check', plan)
+        const { outcome } = await ended(test, id, timeoutMs)
+        return outcome === 'succeeded' && (await actions(id)).every(({ result }) => result?.changed !== true)
+      }, { timeoutMs, intervalMs: 5_000 })
     },
     running: async (test, node, pattern) => {
       await eventually(test, `${pattern} runs on ${node}`, async () => (await lab.exec(node, ['pgrep', '--full', pattern])).exitCode === 0, { timeoutMs: patienceMs, intervalMs: 30 })

@@ -130,11 +130,7 @@ t.test('the life of a cloud', { skip: skipReason() }, async (t) => {
   await step(t, 'after a power loss of all nodes everything comes back by itself', async (t) => {
     await Promise.all(['control', 'compute'].map((node) => cluster.lab.kill(node)))
     for (const node of ['control', 'compute']) await cluster.lab.start(node).catch((error: unknown) => t.comment(String(error)))
-    await eventually(t, 'Lichen finds all as planned', async () => {
-      const id = await cluster.submit('check', settled)
-      const { outcome } = await cluster.ended(t, id, longMs)
-      return outcome === 'succeeded' && (await cluster.actions(id)).every((action) => action.result?.changed !== true)
-    }, { timeoutMs: longMs, intervalMs: 5_000 })
+    await cluster.settled(t, 'after the power loss', settled, longMs)
     t.match(await cloud.login(floating, 'hostname'), /^first$/m)
   })
 

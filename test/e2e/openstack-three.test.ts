@@ -100,22 +100,14 @@ t.test('three controllers from a plan', { skip: skipReason() }, async (t) => {
     }, { timeoutMs: longMs, intervalMs: 5_000 })
     t.comment(`a server is there after ${Math.round((performance.now() - killed) / 1000)} s`)
     await lab.start(lost)
-    await eventually(t, 'all is as planned, without a hand', async () => {
-      const id = await cluster.submit('check', plan)
-      const { outcome } = await cluster.ended(t, id, longMs)
-      return outcome === 'succeeded' && (await cluster.actions(id)).every((action) => action.result?.changed !== true)
-    }, { timeoutMs: longMs, intervalMs: 5_000 })
+    await cluster.settled(t, 'after it has come back', plan, longMs)
   })
 
   await step(t, 'after a power loss of all of them at once everything comes back by itself', async (t) => {
     await Promise.all([...controllers, 'compute'].map((node) => lab.kill(node)))
     // All at once: a server of a cluster holds up the boot of its node until it has heard of the others, for longer than the lab waits for a boot on a machine with few cores.
     await lab.up({ nodes: [...controllers, 'compute'], isPrivileged: true, links: ['eth1'] }).catch((error: unknown) => t.comment(String(error)))
-    await eventually(t, 'all is as planned, without a hand', async () => {
-      const id = await cluster.submit('check', plan)
-      const { outcome } = await cluster.ended(t, id, longMs)
-      return outcome === 'succeeded' && (await cluster.actions(id)).every((action) => action.result?.changed !== true)
-    }, { timeoutMs: longMs, intervalMs: 5_000 })
+    await cluster.settled(t, 'after the power loss', plan, longMs)
     t.match(await list('control1', 'server list', 'Name'), ['first'])
   })
 })

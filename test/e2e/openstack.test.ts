@@ -14,6 +14,7 @@ t.test('OpenStack from a plan', { skip: skipReason() }, async (t) => {
   const cloud = await startCloudNodes(t, 'e2e-openstack')
   const { cluster, planOf, openstack, list, submit } = cloud
   const plan = planOf()
+  let floating = ''
 
   await step(t, 'nodes that cannot be what they are to be are refused with all that is wrong with them, before anything is installed there', async (t) => {
     await cluster.shell('control', `systemd-run --unit=taken --quiet perl -MIO::Socket::INET -e 'my $$s = IO::Socket::INET->new(Listen => 1, LocalPort => 9292) or die; sleep'`)
@@ -51,7 +52,7 @@ t.test('OpenStack from a plan', { skip: skipReason() }, async (t) => {
 
   await step(t, 'a server gets its address, metadata and key, runs its user data, and its security group drops what it should', async (t) => {
     await cluster.shell('control', `printf '#cloud-config\\nruncmd:\\n  - [sh, -c, "echo USERDATA-RAN > /dev/console"]\\n' > /root/user-data`)
-    const floating = await cloud.makeServer('first', '--user-data /root/user-data')
+    floating = await cloud.makeServer('first', '--user-data /root/user-data')
     t.match(await openstack('server show first -f value -c status'), /ACTIVE/)
     const console = () => openstack('console log show first')
     await eventually(t, 'the console shows that its user data ran', async () => /USERDATA-RAN/.test(await console()), { timeoutMs: longMs, intervalMs: 2_000 })
@@ -61,6 +62,14 @@ t.test('OpenStack from a plan', { skip: skipReason() }, async (t) => {
     const connect = (port: number) => cluster.lab.exec('control', ['timeout', '5', 'bash', '-c', `exec 3<>/dev/tcp/${floating}/${port}`])
     t.equal((await connect(22)).exitCode, 0, 'the port that is let in answers')
     t.equal((await connect(23)).exitCode, 124, 'another one is dropped: no answer, not a refusal')
+  })
+
+  await step(t, 'a node that is rebooted comes back with all it had by itself, servers too', async (t) => {
+    for (const node of ['compute', 'control']) {
+      await cluster.lab.reboot(node).catch((error: unknown) => t.comment(String(error)))
+      await cluster.settled(t, `after a reboot of ${node}`, plan, longMs)
+      t.match(await cloud.login(floating, 'hostname'), /^first$/m, 'the server is reached again')
+    }
   })
 
   await step(t, 'no password is in logs, actions, events or previews, and the files that hold one are private', (t) => cloud.lookForSecrets(t, plan))
