@@ -45,8 +45,8 @@ export function buildOpenstackPlan({ example = 'openstack.yaml', prefix, publicK
   find('compute').with = { virtType: 'qemu', libvirt: containedQemu }
   const cloud = find('cloud').with as { resources: object[] }
   cloud.resources.push(
-    { image: { name: 'kernel', file: image.kernel, diskFormat: 'aki', visibility: 'public' } },
-    { image: { name: 'initrd', file: image.initrd, diskFormat: 'ari', visibility: 'public' } },
+    { image: { name: 'kernel', file: image.kernel, diskFormat: 'raw', visibility: 'public' } },
+    { image: { name: 'initrd', file: image.initrd, diskFormat: 'raw', visibility: 'public' } },
     { image: { name: 'guest', file: image.disk, diskFormat: 'raw', visibility: 'public', kernel: 'kernel', ramdisk: 'initrd', properties: image.properties } },
     { keypair: { name: 'lab', publicKey } },
     { securityGroupRule: { group: 'default', protocol: 'icmp' } },
