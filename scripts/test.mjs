@@ -84,7 +84,7 @@ if (wanted.length === 0) {
   step('generated code', process.execPath, ['scripts/generate.mjs', '--check'])
 }
 if (isCi || process.getuid?.() === 0) {
-  for (const script of ['scripts/install-rabbitmq.mjs', 'scripts/install-postgres.mjs']) {
+  for (const script of ['scripts/install-rabbitmq.mjs', 'scripts/install-postgres.mjs', 'scripts/install-python-modules.mjs']) {
     const install = spawnSync(process.execPath, [script], { cwd: root, stdio: ['ignore', 'inherit', 'inherit'] })
     if (install.status !== 0 && isCi) failed++
   }
