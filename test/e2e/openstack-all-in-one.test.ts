@@ -3,7 +3,7 @@ import { runInNode } from '@lichen/demo'
 import t from 'tap'
 import { skipReason } from '../lab/lab-fixture.js'
 import { step } from './cluster-fixture.js'
-import { leftOfCloud, startCloudNodes } from './cloud-fixture.js'
+import { leftOfCloud, leftOfCompute, startCloudNodes } from './cloud-fixture.js'
 
 t.setTimeout(1_800_000)
 
@@ -30,6 +30,6 @@ t.test('a cloud on one node', { skip: skipReason() }, async (t) => {
     for (const component of plan.components) if (!['cache', 'client', 'cloud'].includes(component.name)) component.with = { ...component.with, removeData: true }
     await openstack('server delete --wait first', `floating ip delete ${floating}`)
     await submit(t, 'destroy', plan, 'succeeded')
-    t.equal(await runInNode(cluster.lab, 'control', ['bash', '-c', leftOfCloud]), '')
+    for (const left of [leftOfCloud, leftOfCompute]) t.equal(await runInNode(cluster.lab, 'control', ['bash', '-c', left]), '')
   })
 })
