@@ -1,13 +1,11 @@
 // Makes sure that the distribution's PostgreSQL server is installed, for tests that start a private one; prints the directory of its programs. Nothing is started and no
-// cluster is made: while the packages are installed, a policy-rc.d (made here only if there is none) keeps services down, and a setting of postgresql-common keeps the
-// package from making its "main" cluster. Both are taken away again.
+// cluster is made: while the package is installed, a setting of postgresql-common keeps it from making its "main" cluster, and is taken away again.
 // Exit codes: 0 there now, 1 not there and why on stderr.
-import { spawnSync } from 'node:child_process'
 import { existsSync, mkdirSync, readdirSync, rmSync, rmdirSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { pathToFileURL } from 'node:url'
+import { installPackages, whyNotInstallable } from './debian-packages.mjs'
 
-const policy = '/usr/sbin/policy-rc.d'
 const settings = '/etc/postgresql-common/createcluster.d'
 // Debian keeps versions side by side.
 const root = '/usr/lib/postgresql'
@@ -21,53 +19,29 @@ export function findPostgres() {
   return [...versions.map((version) => join(root, version, 'bin')), ...others].find(isComplete)
 }
 
-function apt(...args) {
-  // The lock is waited for: other tests may install packages at the same time.
-  return spawnSync('apt-get', ['-o', 'DPkg::Lock::Timeout=300', ...args], { encoding: 'utf8', env: { ...process.env, DEBIAN_FRONTEND: 'noninteractive' }, maxBuffer: 1 << 26 })
-}
-
-function install(...packages) {
-  const result = apt('install', '-y', '--no-install-recommends', ...packages)
-  return result.status === 0 ? undefined : (result.stderr || String(result.error ?? '')).trim().split('\n').slice(-5).join('\n')
-}
-
-function installPackages() {
+function installServer() {
   // Its own package first: it makes the configuration that the setting is read beside.
-  let problem = install('postgresql-common')
-  if (problem !== undefined) {
-    apt('update')
-    problem = install('postgresql-common')
-  }
+  const problem = installPackages('postgresql-common')
   if (problem !== undefined) return problem
   const isDirectoryOurs = !existsSync(settings)
   const setting = join(settings, 'lichen-tests.conf')
   mkdirSync(settings, { recursive: true })
   writeFileSync(setting, 'create_main_cluster = false\n')
   try {
-    return install('postgresql')
+    return installPackages('postgresql')
   } finally {
     rmSync(setting, { force: true })
     if (isDirectoryOurs) rmdirSync(settings)
   }
 }
 
-function withoutServices(work) {
-  const isPolicyOurs = !existsSync(policy)
-  if (isPolicyOurs) writeFileSync(policy, '#!/bin/sh\nexit 101\n', { mode: 0o755 })
-  try {
-    return work()
-  } finally {
-    if (isPolicyOurs) rmSync(policy, { force: true })
-  }
-}
-
 function main() {
   let found = findPostgres()
   if (found === undefined) {
-    if (process.getuid?.() !== 0) return fail('the PostgreSQL server is not installed, and only root can install it: apt-get install postgresql')
-    if (spawnSync('apt-get', ['--version']).status !== 0) return fail('the PostgreSQL server is not installed, and this system has no apt-get')
+    const why = whyNotInstallable('postgresql')
+    if (why !== undefined) return fail(`the PostgreSQL server is not installed, and ${why}`)
     console.error('installing postgresql from the distribution (its service is not started, no cluster is made)')
-    const problem = withoutServices(installPackages)
+    const problem = installServer()
     found = findPostgres()
     if (found === undefined) return fail(`postgresql could not be installed: ${problem ?? 'the package has no server program where it is expected'}`)
   }
