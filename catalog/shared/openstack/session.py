@@ -1,3 +1,10 @@
+import hashlib
+import json
+import os
+import time
+import urllib.error
+import urllib.request
+
 # the addresses are nodes of ours: a proxy from the environment has no business between
 OPENER = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
