@@ -4,7 +4,7 @@
  */
 import { createHash } from 'node:crypto'
 import { readdir, readFile } from 'node:fs/promises'
-import { join, relative, sep } from 'node:path'
+import { basename, dirname, join, relative, sep } from 'node:path'
 import { buildCatalog, checkBlueprint, LichenError, parseBlueprint, type Blueprint, type Catalog, type Problem } from '@lichen/core'
 import { findLine } from './locate.js'
 
@@ -17,14 +17,26 @@ export interface FileProblem extends Problem {
 /** Templates of several blueprints. */
 const sharedDirectory = 'shared'
 
+/** What the files of a directory hold, by their path in it. */
+type Files = Readonly<Record<string, string>>
+
 interface BlueprintFile {
   /** `<name>/blueprint.yaml` or `<name>/<version>/blueprint.yaml`. */
   readonly file: string
   readonly text: string
 }
 
+interface Inspection {
+  readonly catalog: Catalog
+  readonly problems: readonly FileProblem[]
+}
+
 /** What is in a directory: the blueprints that parse, and every problem of all. */
-export async function inspectCatalog(directory: string): Promise<{ readonly catalog: Catalog; readonly problems: readonly FileProblem[] }> {
+export async function inspectCatalog(directory: string): Promise<Inspection> {
+  return inspectFiles(await readFiles(directory))
+}
+
+function inspectFiles(files: Files): Inspection {
   const problems: FileProblem[] = []
   const read: (BlueprintFile & { readonly blueprint: Blueprint })[] = []
   const report = ({ file, text }: BlueprintFile, found: readonly Problem[]): void => {
@@ -33,16 +45,16 @@ export async function inspectCatalog(directory: string): Promise<{ readonly cata
       problems.push({ ...problem, file, ...(line === undefined ? {} : { line }) })
     }
   }
-  const shared = await readShared(directory)
+  const shared = Object.fromEntries(Object.entries(listWithin(sharedDirectory, files)).map(([name, text]) => [`${sharedDirectory}/${name}`, text]))
   const unnamed = new Set(Object.keys(shared))
-  for (const folder of await listBlueprints(directory)) {
-    const text = await readFile(join(folder, 'blueprint.yaml'), 'utf8')
-    const entry = { file: relative(directory, join(folder, 'blueprint.yaml')), text }
-    const own = await readTemplates(join(folder, 'templates'))
-    const named = listNamed(shared, [text, ...Object.values(own)])
+  for (const folder of listBlueprints(files)) {
+    const file = join(folder, 'blueprint.yaml')
+    const entry = { file, text: files[file]! }
+    const own = listWithin(join(folder, 'templates'), files)
+    const named = listNamed(shared, [entry.text, ...Object.values(own)])
     for (const name of named) unnamed.delete(name)
     report(entry, checkOwn(own))
-    const parsed = parseBlueprint(text, { ...own, ...Object.fromEntries(named.map((name) => [name, shared[name]!])) })
+    const parsed = parseBlueprint(entry.text, { ...own, ...Object.fromEntries(named.map((name) => [name, shared[name]!])) })
     if (!parsed.ok) report(entry, parsed.problems)
     else {
       const twin = read.find(({ blueprint: { document } }) => document.name === parsed.value.document.name && document.version === parsed.value.document.version)
@@ -67,13 +79,13 @@ function checkPlace(file: string, { document }: Blueprint, twin: string | undefi
 }
 
 /** Templates of its own may not stand where shared ones do: the same name would mean either. */
-function checkOwn(templates: Readonly<Record<string, string>>): Problem[] {
+function checkOwn(templates: Files): Problem[] {
   const names = Object.keys(templates).filter((name) => name.startsWith(`${sharedDirectory}/`))
   return names.map((name) => ({ code: 'BLUEPRINT_TEMPLATE', path: '', message: `templates/${name} cannot be named: ${sharedDirectory}/ is what blueprints share` }))
 }
 
 /** The shared templates that texts name, and those that these name. */
-function listNamed(shared: Readonly<Record<string, string>>, texts: readonly string[]): string[] {
+function listNamed(shared: Files, texts: readonly string[]): string[] {
   const named = new Set<string>()
   const open = [...texts]
   for (let text = open.pop(); text !== undefined; text = open.pop()) {
@@ -86,11 +98,6 @@ function listNamed(shared: Readonly<Record<string, string>>, texts: readonly str
   return [...named].sort()
 }
 
-async function readShared(directory: string): Promise<Readonly<Record<string, string>>> {
-  const files = await readTemplates(join(directory, sharedDirectory))
-  return Object.fromEntries(Object.entries(files).map(([name, text]) => [`${sharedDirectory}/${name}`, text]))
-}
-
 /** The catalog that was read last, and what its files held. */
 let last: { readonly digest: string; readonly catalog: Catalog } | undefined
 
@@ -99,12 +106,12 @@ let last: { readonly digest: string; readonly catalog: Catalog } | undefined
  * @throws CATALOG_UNREADABLE with every problem of every blueprint (paths begin with the file) when there is one, or when the directory cannot be read
  */
 export async function readCatalog(directory: string): Promise<Catalog> {
-  const unreadable = (cause: unknown): never => {
+  const files = await readFiles(directory).catch((cause: unknown) => {
     throw new LichenError('CATALOG_UNREADABLE', `the catalog ${directory} cannot be read: ${cause instanceof Error ? cause.message : String(cause)}`, { cause })
-  }
-  const digest = await computeDigest(directory).catch(unreadable)
+  })
+  const digest = computeDigest(files)
   if (digest === last?.digest) return last.catalog
-  const { catalog, problems } = await inspectCatalog(directory).catch(unreadable)
+  const { catalog, problems } = inspectFiles(files)
   if (problems.length === 0) {
     last = { digest, catalog }
     return catalog
@@ -114,33 +121,22 @@ export async function readCatalog(directory: string): Promise<Catalog> {
   })
 }
 
-/** Of the paths of all files, within the directory, and of what they hold. */
-async function computeDigest(directory: string): Promise<string> {
-  return createHash('sha256').update(JSON.stringify(await readFiles(directory))).digest('hex')
+const computeDigest = (files: Files): string => createHash('sha256').update(JSON.stringify(files)).digest('hex')
+
+/** The folders of blueprints: `<name>` and `<name>/<version>`. */
+function listBlueprints(files: Files): string[] {
+  const folders = Object.keys(files).filter((path) => basename(path) === 'blueprint.yaml').map((path) => dirname(path).split(sep))
+  return folders.filter(([name, version, ...deeper]) => name !== '.' && name !== sharedDirectory && version !== 'templates' && deeper.length === 0).map((folder) => folder.join(sep)).sort()
 }
 
-async function listBlueprints(directory: string): Promise<string[]> {
-  const folders: string[] = []
-  for (const name of (await readdir(directory, { withFileTypes: true })).filter((entry) => entry.isDirectory() && entry.name !== sharedDirectory).map((entry) => entry.name).sort()) {
-    const entries = await readdir(join(directory, name), { withFileTypes: true })
-    if (entries.some((entry) => entry.name === 'blueprint.yaml')) folders.push(join(directory, name))
-    for (const entry of entries.filter((entry) => entry.isDirectory() && entry.name !== 'templates').sort((a, b) => (a.name < b.name ? -1 : 1))) {
-      if ((await readdir(join(directory, name, entry.name))).includes('blueprint.yaml')) folders.push(join(directory, name, entry.name))
-    }
-  }
-  return folders
+/** The files of a folder, by their path in it. */
+function listWithin(folder: string, files: Files): Files {
+  const start = `${folder}${sep}`
+  return Object.fromEntries(Object.entries(files).filter(([path]) => path.startsWith(start)).map(([path, text]) => [path.slice(start.length), text]))
 }
 
-/** What all files in a directory hold, by their path in it. */
-async function readFiles(directory: string): Promise<Record<string, string>> {
+async function readFiles(directory: string): Promise<Files> {
   const entries = await readdir(directory, { recursive: true, withFileTypes: true })
-  const files = entries.filter((entry) => entry.isFile()).map((entry) => join(entry.parentPath, entry.name)).sort()
-  return Object.fromEntries(await Promise.all(files.map(async (file) => [relative(directory, file), await readFile(file, 'utf8')] as const)))
+  const paths = entries.filter((entry) => entry.isFile()).map((entry) => join(entry.parentPath, entry.name)).sort()
+  return Object.fromEntries(await Promise.all(paths.map(async (path) => [relative(directory, path), await readFile(path, 'utf8')] as const)))
 }
-
-/** The same; nothing where there is no such directory. */
-const readTemplates = (directory: string): Promise<Record<string, string>> =>
-  readFiles(directory).catch((error: NodeJS.ErrnoException) => {
-    if (error.code === 'ENOENT') return {}
-    throw error
-  })
