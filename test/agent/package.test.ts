@@ -108,6 +108,22 @@ t.test('a package whose file cannot be fetched names the place', { skip: why, ti
   t.match(failed, { outcome: 'failed', failure: { code: 'COMMAND_REPOSITORY_UNREACHABLE', message: /could not be fetched:\n[^]*lichen-test_1\.0_all\.deb/ } }, failed.log)
 })
 
+t.test('a disk that is full while lists are fetched is told as that, and with room the package comes', { skip: why, timeout: 300_000 }, async (t) => {
+  const repository = makeDirectory(t)
+  // The index is larger than the disk, and apt copies it: that of file: it would link to.
+  buildRepository(repository, [{ name: 'lichen-test', version: '1.0', fields: `Lichen-Test: ${'x'.repeat(200_000)}\n` }])
+  const gateway = await startGateway(t)
+  await startInThrowawayRoot(t, gateway, { '/etc/apt/sources.list': `deb [trusted=yes] copy:${repository} ./\n` })
+  const mount = (options: string) => answer(t, gateway, [makeCommand('run', { shell: `mkdir -p /var/lib/apt/lists && mount -t tmpfs -o ${options} none /var/lib/apt/lists`, uncheckable: true })])
+  const install = () => answer(t, gateway, [makeCommand('package', { names: ['lichen-test'] }, 90_000)])
+
+  t.match(await mount('size=64k'), { outcome: 'succeeded' })
+  const full = await install()
+  t.match(full, { outcome: 'failed', failure: { code: 'COMMAND_DISK_FULL', message: /^not in the lists that this node has: lichen-test; apt-get update: the disk is full\n[^]*No space left on device/ } }, full.log)
+  t.match(await mount('remount,size=1m'), { outcome: 'succeeded' })
+  t.match(await install(), { outcome: 'succeeded', changed: true })
+})
+
 t.test('a policy that a crash left behind is removed, and the one from before comes back', async (t) => {
   const directory = makeDirectory(t)
   const place = { path: join(directory, 'policy-rc.d'), saved: join(directory, 'policy-rc.d.before') }
