@@ -24,6 +24,14 @@ t.test('several versions stand side by side, templates in folders too', async (t
   t.strictSame(catalog.find('web', '^2')?.templates, { 'deep/b.liquid': 'two' })
 })
 
+t.test('files that are links are read like others', async (t) => {
+  const directory = t.testdir({
+    elsewhere: { 'a.liquid': 'one', 'blueprint.yaml': blueprint('web', '1.0.0') },
+    catalog: { web: { 'blueprint.yaml': t.fixture('symlink', '../../elsewhere/blueprint.yaml'), templates: { 'a.liquid': t.fixture('symlink', '../../../elsewhere/a.liquid') } } },
+  })
+  t.strictSame((await readCatalog(resolve(directory, 'catalog'))).find('web', '^1')?.templates, { 'a.liquid': 'one' })
+})
+
 t.test('what stands in `shared` is a template of each blueprint that names it, and part of its digest', async (t) => {
   const files = (text: string) => t.testdir({
     shared: { deep: { 'a.liquid': text } },

@@ -3,7 +3,7 @@
  * each blueprint that names it, under that path (`shared/…`): its digest covers it, and a change of it changes those blueprints alone.
  */
 import { createHash } from 'node:crypto'
-import { readdir, readFile } from 'node:fs/promises'
+import { readdir, readFile, stat } from 'node:fs/promises'
 import { basename, dirname, join, relative, sep } from 'node:path'
 import { buildCatalog, checkBlueprint, LichenError, parseBlueprint, type Blueprint, type Catalog, type Problem } from '@lichen/core'
 import { findLine } from './locate.js'
@@ -137,6 +137,10 @@ function listWithin(folder: string, files: Files): Files {
 
 async function readFiles(directory: string): Promise<Files> {
   const entries = await readdir(directory, { recursive: true, withFileTypes: true })
-  const paths = entries.filter((entry) => entry.isFile()).map((entry) => join(entry.parentPath, entry.name)).sort()
+  const found = await Promise.all(entries.map(async (entry) => {
+    const path = join(entry.parentPath, entry.name)
+    return entry.isFile() || (entry.isSymbolicLink() && (await stat(path)).isFile()) ? [path] : []
+  }))
+  const paths = found.flat().sort()
   return Object.fromEntries(await Promise.all(paths.map(async (path) => [relative(directory, path), await readFile(path, 'utf8')] as const)))
 }
