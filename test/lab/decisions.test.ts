@@ -1,6 +1,6 @@
 import { readdirSync } from 'node:fs'
 import t from 'tap'
-import { buildLabNames, buildLinkName, buildMirror, buildNodeNames, buildSourcesList, chooseNetworkAmong, openLab, replaceHostsBlock } from '@lichen/lab'
+import { buildLabNames, buildLinkName, buildMirror, buildNodeNames, buildSourcesList, chooseNetworkAmong, openLab, readLastLines, replaceHostsBlock } from '@lichen/lab'
 import { makeDirectory } from './lab-fixture.js'
 
 void t.test('a network overlaps nothing that the host uses', (t) => {
@@ -67,4 +67,10 @@ void t.test('links that the kernel, ifupdown or nspawn would not take are refuse
   await t.rejects(lab.up({ nodes: 1, links: Array.from({ length: 10 }, (_, i) => `prov${i}`) }), { code: 'LAB_BAD_OPTION', message: /10 of them/ })
   await t.rejects(lab.up({ nodes: 0 }), { code: 'LAB_BAD_OPTION' })
   t.same(readdirSync(directory), [])
+})
+
+void t.test('the end of a console is one line without control characters', (t) => {
+  t.equal(readLastLines('one\r\r\n\u001b[0;32m  OK  \u001b[0m] two\r\r\n\r\n[ \u001b[31m*\u001b[0m ] three\r\u001b[K[ ** ] four\u0007\r\n'), 'OK  ] two | [ * ] three | [ ** ] four')
+  t.equal(readLastLines('\r\n'), '')
+  t.end()
 })

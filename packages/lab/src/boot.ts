@@ -106,6 +106,12 @@ function hasSystemdSocket(leader: HostProcess): boolean {
 }
 
 function notBooted(names: NodeNames, node: string, found: string): LichenError {
-  const console = existsSync(names.consolePath) ? readFileSync(names.consolePath, 'utf8').trim().split('\n').slice(-3).join(' | ') : ''
+  const console = existsSync(names.consolePath) ? readLastLines(readFileSync(names.consolePath, 'utf8')) : ''
   return new LichenError('LAB_NODE_NOT_BOOTED', `boot of ${node}: ${found}; console: ${console || 'empty'}`)
+}
+
+/** The last three lines that say something, as one. What a console has besides its lines are carriage returns, colours and movements of a cursor. */
+export function readLastLines(console: string): string {
+  const lines = console.replace(/\u001b\[[0-?]*[ -/]*[@-~]/g, '').split(/[\r\n]+/).map((line) => line.replace(/[\u0000-\u001f\u007f-\u009f]+/g, ' ').trim())
+  return lines.filter((line) => line !== '').slice(-3).join(' | ')
 }
