@@ -10,7 +10,7 @@ const shared = (name: string): string => readFileSync(resolve(import.meta.dirnam
 const source = shared('api-check.py.liquid').replace("{% include 'shared/openstack/session.py' %}", shared('session.py'))
 
 async function start(t: Test) {
-  const cloud = { password: 'right', logins: 0, valid: new Set<string>(), status: 200, public: 'http://192.0.2.1:9292' }
+  const cloud = { password: 'right', logins: 0, valid: new Set<string>(), status: 200, public: 'http://192.0.2.1:9292', answers: {} as Record<string, unknown> }
   const server = createServer((request, response) => {
     const parts: Buffer[] = []
     request.on('data', (part: Buffer) => parts.push(part))
@@ -22,9 +22,9 @@ async function start(t: Test) {
         const token = `token-${cloud.logins}`
         cloud.valid.add(token)
         const endpoints = [['public', cloud.public], ['internal', url]].map(([name, where]) => ({ interface: name, region: 'RegionOne', url: where }))
-        return answer(201, { token: { project: { id: 'p1' }, catalog: [{ type: 'image', endpoints }] } }, { 'X-Subject-Token': token })
+        return answer(201, { token: { project: { id: 'p1' }, catalog: ['image', 'volumev3'].map((type) => ({ type, endpoints })) } }, { 'X-Subject-Token': token })
       }
-      return answer(cloud.valid.has(String(request.headers['x-auth-token'])) ? cloud.status : 401, {})
+      return answer(cloud.valid.has(String(request.headers['x-auth-token'])) ? cloud.status : 401, cloud.answers[String(request.url)] ?? {})
     })
   })
   await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve))
@@ -34,8 +34,8 @@ async function start(t: Test) {
   const [script, file] = [join(directory, 'api-check'), join(directory, 'check.json')]
   writeFileSync(script, source)
   /** Its exit code and what it says; how many tokens it asked for. */
-  const look = async (changes: { password?: string; public?: string } = {}) => {
-    const expects = [{ endpoint: 'image', public: changes.public ?? 'http://192.0.2.1:9292' }, { get: '/v2/images', of: 'image' }]
+  const look = async (changes: { password?: string; public?: string; expects?: object[] } = {}) => {
+    const expects = changes.expects ?? [{ endpoint: 'image', public: changes.public ?? 'http://192.0.2.1:9292' }, { get: '/v2/images', of: 'image' }]
     writeFileSync(file, JSON.stringify({ url: `${url}/v3`, user: 'glance', password: changes.password ?? 'right', project: 'service', domain: 'Default', region: 'RegionOne', node: 'control', units: ['no-such-unit.service'], expects }))
     const before = cloud.logins
     const child = spawn('python3', [script, file], { stdio: ['ignore', 'ignore', 'pipe'] })
@@ -83,4 +83,22 @@ t.test('a token belongs to the password that it was given for', async (t) => {
   const { look } = await start(t)
   await look()
   t.match(await look({ password: 'wrong' }), { code: 1, said: /^no token for user glance in project service: http.*HTTP 401/, logins: 1 })
+})
+
+t.test('a backend of volumes is well once the scheduler puts volumes on it', async (t) => {
+  const { cloud, look } = await start(t)
+  const expects = [{ services: ['cinder-volume@lvm'], of: 'volumev3' }]
+  const service = (changes: object = {}) => ({ services: [{ binary: 'cinder-volume', host: 'control@lvm', state: 'up', backend_state: 'up', updated_at: '2026-01-01T00:00:00', ...changes }] })
+  const pools = (...names: string[]) => ({ pools: names.map((name) => ({ name })) })
+  for (const [services, named, said] of [
+    [{ services: [] }, pools(), /^cinder-volume@lvm on control has not reported yet$/m],
+    [service({ state: 'down' }), pools('control@lvm#lvm'), /^cinder-volume@lvm on control is down \(last heard of at 2026/],
+    [service({ backend_state: null }), pools('control@lvm#lvm'), /is up, but its backend is not: not heard of yet$/m],
+    [service(), pools('other@lvm#lvm', 'control@lvm2#lvm2'), /is up, but the scheduler has not heard of its backend yet: no volume can be put on it$/m],
+  ] as const) {
+    cloud.answers = { '/os-services': services, '/scheduler-stats/get_pools': named }
+    t.match(await look({ expects }), { code: 1, said })
+  }
+  cloud.answers = { '/os-services': service(), '/scheduler-stats/get_pools': pools('control@lvm#lvm') }
+  t.match(await look({ expects }), well)
 })
