@@ -100,3 +100,12 @@ t.test('servers leave a node before its network does, and a node is made without
   t.ok(smaller.waits('compute-network/leave@compute-2', 'compute/remove@compute-2'))
   t.ok(smaller.waits('compute/remove@compute-2', 'compute/leave@compute-2'))
 })
+
+t.test('options of a plan win over what an agent of the network reads else: of two files, the last one counts', async (t) => {
+  const catalog = await readCatalog(resolve(root, 'catalog'))
+  const agents = catalog.find('neutron-agents', '*')!
+  const started = agents.document.actions['configure']!.commands.flatMap(({ file }) => (String(file?.['path']).startsWith('/etc/default/') ? [String(file?.['content'])] : []))
+  t.equal(started.length, 1)
+  t.match(started[0], /--config-file=\{\{ item\.file \}\} --config-file=\/etc\/neutron\/lichen-agents\.conf"/)
+  t.match(agents.templates['agents.conf.liquid'], /options\.liquid' %\}\s*$/)
+})
