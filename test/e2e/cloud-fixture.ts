@@ -1,5 +1,5 @@
 /** A cloud of a control node and compute nodes in a lab: its plan, and what tests do to it. */
-import { callApi } from '@lichen/demo'
+import { callApi, runInNode } from '@lichen/demo'
 import type { Test } from 'tap'
 import { cacheDirectory } from '../lab/lab-fixture.js'
 import { buildGuestImage, guestImageProperties } from '../openstack/guest-image/build.js'
@@ -43,10 +43,14 @@ export interface CloudOptions {
   readonly nodes?: readonly string[]
   /** File in `examples`. Default: openstack.yaml. */
   readonly example?: string
+  /** How long a task may take. Default: `longMs`. */
+  readonly limitMs?: number
+  /** How long commands of the client may take. Default: two minutes. */
+  readonly clientMs?: number
 }
 
 /** Nodes that have joined; all of it is gone after the test. */
-export async function startCloudNodes(t: Test, labName: string, { nodes = ['control', 'compute'], example = 'openstack.yaml' }: CloudOptions = {}): Promise<Cloud> {
+export async function startCloudNodes(t: Test, labName: string, { nodes = ['control', 'compute'], example = 'openstack.yaml', limitMs = longMs, clientMs = 120_000 }: CloudOptions = {}): Promise<Cloud> {
   const images = { disk: '/root/guest.raw', kernel: '/root/vmlinuz', initrd: '/root/initrd', properties: guestImageProperties }
   const image = await buildGuestImage({ cacheDirectory, log: (line) => t.comment(line) })
   const cluster = await startCluster(t, labName, nodes, { privileged: true, links: ['eth1'], labelsOf: (node) => ({ role: node === 'control' ? 'control' : 'compute' }) })
@@ -55,7 +59,7 @@ export async function startCloudNodes(t: Test, labName: string, { nodes = ['cont
   await cluster.shell('control', 'apt-get update -q >/dev/null && apt-get install -y -q openssh-client >/dev/null && ssh-keygen -q -t ed25519 -N "" -f /root/key')
   const publicKey = (await cluster.shell('control', 'cut --delimiter=" " --fields=1,2 /root/key.pub')).trim()
   const prefix = lab.node('control').address.replace(/\.\d+$/, '')
-  const openstack = (...commands: string[]): Promise<string> => cluster.shell('control', `. /root/openrc && openstack <<'END'\n${commands.join('\n')}\nEND`)
+  const openstack = (...commands: string[]): Promise<string> => runInNode(lab, 'control', ['bash', '-c', `. /root/openrc && openstack <<'END'\n${commands.join('\n')}\nEND`], clientMs)
   const list = async (what: string, ...columns: string[]): Promise<string[]> =>
     (JSON.parse(await cluster.shell('control', `. /root/openrc && openstack ${what} -f json`)) as Record<string, unknown>[]).map((row) => columns.map((column) => String(row[column])).join(' ')).sort()
   return {
@@ -65,7 +69,7 @@ export async function startCloudNodes(t: Test, labName: string, { nodes = ['cont
     list,
     submit: async (t, kind, wanted, outcome) => {
       const id = await cluster.submit(kind, wanted)
-      const task = await cluster.ended(t, id, longMs)
+      const task = await cluster.ended(t, id, limitMs)
       t.equal(task.outcome, outcome)
       const actions = await cluster.actions(id)
       const failures = actions.flatMap((action) => (action.result?.failure ? [`${action.id}: ${action.result.failure.code}: ${action.result.failure.message}`] : []))
