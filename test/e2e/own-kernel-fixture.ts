@@ -7,12 +7,6 @@ import type { Test } from 'tap'
 import { eventually } from '../eventually.js'
 import { checkout, type Cluster, patienceMs } from './cluster-fixture.js'
 
-export interface OwnKernelMachine {
-  readonly address: string
-  /** What a shell script printed in it. @throws when its exit code is not 0. */
-  shell(script: string): Promise<string>
-}
-
 export interface OwnKernelOptions {
   /** Node of the lab, which becomes its host and does not join; the machine is called as it is, with the end `-host` left out. */
   readonly host: string
@@ -28,8 +22,8 @@ export interface OwnKernelOptions {
 /** What the machine's disk is made of, in its host. */
 const root = '/machine'
 
-/** A machine that has booted and joined. */
-export async function startOwnKernelMachine(t: Test, cluster: Cluster, { host, number, memoryMb, diskGb, labels, packages = [] }: OwnKernelOptions): Promise<OwnKernelMachine> {
+/** Resolves when the machine has booted and joined. */
+export async function startOwnKernelMachine(t: Test, cluster: Cluster, { host, number, memoryMb, diskGb, labels, packages = [] }: OwnKernelOptions): Promise<void> {
   const { lab } = cluster
   const name = host.replace(/-host$/, '')
   await lab.up({ nodes: [host], isPrivileged: true, links: ['eth1'] })
@@ -37,7 +31,7 @@ export async function startOwnKernelMachine(t: Test, cluster: Cluster, { host, n
   const address = hostAddress.replace(/\d+$/, String(number))
   const onHost = (script: string) => runInNode(lab, host, ['bash', '-c', `set -e; ${script}`], patienceMs)
   const inMachine = (script: string) => lab.exec(host, ['ssh', '-i', '/root/key', '-o', 'BatchMode=yes', '-o', 'StrictHostKeyChecking=no', '-o', 'UserKnownHostsFile=/dev/null', '-o', 'LogLevel=ERROR', '-o', 'ConnectTimeout=5', `root@${address}`, 'bash'], { stdin: script })
-  const shell: OwnKernelMachine['shell'] = async (script) => {
+  const shell = async (script: string): Promise<string> => {
     const { exitCode, stdout, stderr } = await inMachine(script)
     if (exitCode !== 0) throw new Error(`${name}: ${script}: exit code ${exitCode}: ${stdout}${stderr}`)
     return stdout
@@ -84,5 +78,4 @@ export async function startOwnKernelMachine(t: Test, cluster: Cluster, { host, n
   await shell('DEBIAN_FRONTEND=noninteractive dpkg -i /root/agent.deb >/dev/null && rm /root/agent.deb')
   await waitForNodes(server, [name], patienceMs)
   t.comment(`${name} runs Linux ${(await shell('uname --kernel-release')).trim()} of its own`)
-  return { address, shell }
 }
