@@ -72,6 +72,13 @@ t.test('plans are previewed, applied, checked, retried and destroyed', { timeout
     t.match(json, { type: 'summary', outcome: 'failed', failures: [{ action: 'breaks/run@node-1', node: 'node-1', state: 'failed', failure: { command: 'run the script' } }] })
   })
 
+  await t.test('the last lines have what was printed to stderr, also when much of stdout comes after it', async (t) => {
+    const script = 'echo the reason >&2; sleep 0.3; for i in $(seq 1 30); do echo line $i; done; exit 7'
+    const { code, stdout } = await system.lichen('apply', system.plan({ breaks: { blueprint: 'script', with: { script } } }, 'flooded'))
+    t.equal(code, 1, stdout)
+    t.match(stdout, /\| the reason\n {2}\| line 22\n(?: {2}\| line \d+\n){7} {2}\| line 30\n/)
+  })
+
   await t.test('retry starts over what failed and follows it', async (t) => {
     const plan = system.plan({ heals: { blueprint: 'script', with: { script: 'test -e healed' } } }, 'healing')
     t.equal((await system.lichen('apply', plan)).code, 1)

@@ -137,12 +137,12 @@ async function followDetail({ context, task, view, options }: Following, signal:
 
 /** The last lines that the commands of an action printed: from what was read while following, else from the server. Empty when they printed nothing or the server is away. */
 export async function readLastLines(context: Context, followed: Followed, action: string, limit: number): Promise<readonly LogRecord[]> {
-  const known = followed.tail.ofAction(action)
-  if (known.length > 0) return known.slice(-limit)
+  const known = followed.tail.ofAction(action, limit)
+  if (known.length > 0) return known
   const tail = openLogTail(limit)
   try {
-    // The agent's own lines count too and repeat some of the output: with this many there are enough others among them.
-    for await (const record of readLog(context.client(), followed.task.id, { offset: 0, tail: 5 * limit, isFollowed: false, action })) tail.add(record)
+    // The agent's own lines count too and repeat some of the output, and what stderr says may stand well before the end: with this many there are enough of both.
+    for await (const record of readLog(context.client(), followed.task.id, { offset: 0, tail: 20 * limit, isFollowed: false, action })) tail.add(record)
   } catch {
     return []
   }
