@@ -78,6 +78,19 @@ function testTopology(t: Test, rabbit: RabbitNode): void {
     t.equal(await broker.replayDeadLetter(letter?.id ?? ''), true)
   })
 
+  t.test('letters that died within the same millisecond are listed in the order of their deaths, after looks that mixed them too', async (t) => {
+    const prefix = makePrefix()
+    const one = await openFor(t, rabbit.url, { prefix, now: () => 1_764_000_000_000 })
+    const two = await openFor(t, rabbit.url, { prefix })
+    const stop = await one.consume('tasks', 1, async () => ({ verdict: 'dead', reason: 'no' }))
+    const messages = makeMessages(60)
+    await one.publish('tasks', messages)
+    await eventually(t, 'all died', async () => (await one.listDeadLetters(100)).length === 60)
+    await stop()
+    await Promise.all(Array.from({ length: 10 }, (_, turn) => (turn % 2 ? one : two).listDeadLetters(100)))
+    t.same((await one.listDeadLetters(100)).map((letter) => letter.id), messages.map((message) => message.id))
+  })
+
   t.test('two brokers look at the same dead letters at the same time and none is lost', async (t) => {
     const prefix = makePrefix()
     const one = await openFor(t, rabbit.url, { prefix })

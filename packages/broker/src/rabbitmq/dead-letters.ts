@@ -14,8 +14,8 @@ import { chooseFirstHost, closeConnection, openConnection } from './link.js'
 import type { Publisher } from './publisher.js'
 import type { BrokerHost, Target } from './target.js'
 
-/** Headers of letters that a receiver declared dead. Letters that the broker buried carry its own `x-death` instead. */
-export const deadHeaders = { reason: 'lichen-reason', queue: 'lichen-queue', diedAt: 'lichen-died-at' } as const
+/** Headers of letters that a receiver declared dead. Letters that the broker buried carry its own `x-death` instead. `order` counts the letters of one process: several die within a millisecond. */
+export const deadHeaders = { reason: 'lichen-reason', queue: 'lichen-queue', diedAt: 'lichen-died-at', order: 'lichen-died-as' } as const
 
 interface BrokerDeath {
   readonly queue?: string
@@ -102,10 +102,10 @@ export async function listDeadLetters(target: Target, topology: Topology, limit:
     const taken = await takeLetters(channel, topology, Math.min(limit, deadLetterLimit), () => false)
     const last = taken.at(-1)
     if (last) channel.nack(last, true, true)
-    return taken.map((message) => decodeDeadLetter(message, topology))
+    return taken.map((message) => ({ letter: decodeDeadLetter(message, topology), order: Number(message.properties.headers?.[deadHeaders.order] ?? 0) }))
   })
   // Letters that were given back may come out in another order than they went in.
-  return [...letters].sort((a, b) => a.diedAt - b.diedAt)
+  return letters.sort((a, b) => a.letter.diedAt - b.letter.diedAt || a.order - b.order).map(({ letter }) => letter)
 }
 
 const searchPauseMs = 100

@@ -45,10 +45,11 @@ export async function openRabbitBroker(options: RabbitBrokerOptions): Promise<Br
   const mailboxes = new Set<Mailbox>()
   let isClosed = false
   const publisher = startPublisher({ topology, target, name: `${prefix} publisher`, confirmTimeoutMs, log, repaired: () => link.restart('the queues were made again') })
+  let buried = 0
   const consumers = openConsumers({
     topology, log, firstRetryPauseMs,
     bury: ({ id, queue, body, reason }) =>
-      publisher.publish([{ key: topology.deadKey, id, body, headers: { [deadHeaders.reason]: reason.slice(0, longestReason), [deadHeaders.queue]: queue, [deadHeaders.diedAt]: now() } }]),
+      publisher.publish([{ key: topology.deadKey, id, body, headers: { [deadHeaders.reason]: reason.slice(0, longestReason), [deadHeaders.queue]: queue, [deadHeaders.diedAt]: now(), [deadHeaders.order]: (buried += 1) } }]),
   })
   const link = startLink({
     target, name: `${prefix} consumer`, log,
