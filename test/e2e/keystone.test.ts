@@ -34,6 +34,19 @@ t.test('Keystone from a plan, through every fault', { skip: skipReason() }, asyn
     t.same(endpoints.map((endpoint) => [endpoint['Interface'], endpoint['Region'], endpoint['Service Type'], endpoint['URL']]).sort(), ['admin', 'internal', 'public'].map((name) => [name, 'RegionOne', 'identity', url]))
   })
 
+  await step(t, 'a client is told that a connection is not kept, after an answer without a body too', async (t) => {
+    const answers = await cluster.shell('control', `. /root/openrc && export TOKEN=$(openstack token issue -f value -c id) && python3 - <<'END'
+import http.client, os
+for method in 'HEAD', 'GET':
+    connection = http.client.HTTPConnection('${cluster.lab.node('control').address}', 5000)
+    connection.request(method, '/v3/auth/tokens', headers={'X-Auth-Token': os.environ['TOKEN'], 'X-Subject-Token': os.environ['TOKEN']})
+    answer = connection.getresponse()
+    size = len(answer.read())
+    print(method, answer.status, answer.getheader('Content-Length') == str(size) if method == 'GET' else size, 'closed' if connection.sock is None else 'kept')
+END`)
+    t.equal(answers, 'HEAD 200 0 closed\nGET 200 True closed\n')
+  })
+
   await step(t, 'applying the same plan again changes nothing', async (t) => {
     const id = await cluster.submit('apply', planText)
     const startedAt = Date.now()
