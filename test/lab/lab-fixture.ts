@@ -4,7 +4,6 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import type { Test } from 'tap'
 import { buildLabNames, openLab, type Lab } from '@lichen/lab'
-import '../whole-lines.js'
 
 /** Base image and packages are shared by all runs, as users share them: only the first run ever pays for them. */
 export const cacheDirectory = process.env['LICHEN_LAB_CACHE'] ?? '/var/cache/lichen-lab'

@@ -1,5 +1,4 @@
 import t from 'tap'
-import '../whole-lines.js'
 
 for (const [name, text] of Object.entries({ 'a carriage return': 'a\r | b', 'one at the end': 'a\r', 'two before the end of a line': 'a\r\r\nb', 'a line separator': 'a\u2028b', 'a paragraph separator': 'a\u2029b' })) {
   t.test(`assertions after a comment with ${name} count`, async (t) => {
