@@ -57,8 +57,10 @@ function installCompiler() {
   }
   say(`installing build-essential and python3 (${missing.join(', ')} missing)`)
   const env = { DEBIAN_FRONTEND: 'noninteractive' }
-  run('apt-get update', 'apt-get', ['update'], env)
-  run('apt-get install', 'apt-get', ['install', '-y', '--no-install-recommends', 'build-essential', 'python3'], env)
+  // The lock is waited for: a machine that has just been made may be updating itself.
+  const waits = ['-o', 'DPkg::Lock::Timeout=300']
+  run('apt-get update', 'apt-get', [...waits, 'update'], env)
+  run('apt-get install', 'apt-get', [...waits, 'install', '-y', '--no-install-recommends', 'build-essential', 'python3'], env)
 }
 
 // Every package of the lock that is no workspace link and not for another platform is installed with its version, by npm's own record of node_modules.

@@ -4,6 +4,7 @@
  */
 import { spawn, type ChildProcess, type SpawnOptions } from 'node:child_process'
 import { existsSync } from 'node:fs'
+import { constants } from 'node:os'
 
 /** How a program ended. */
 export interface ProgramEnd {
@@ -66,12 +67,14 @@ export async function stopProgram(child: ChildProcess, timeoutMs: number): Promi
 
 /** The exit code of a program, 128 and above for signals. */
 export function waitForEnd(child: ChildProcess): Promise<number> {
-  if (child.exitCode !== null) return Promise.resolve(child.exitCode)
+  if (child.exitCode !== null || child.signalCode !== null) return Promise.resolve(exitCodeOf(child.exitCode, child.signalCode))
   return new Promise((resolve, reject) => {
     child.on('error', reject)
-    child.on('close', (code) => resolve(code ?? 128))
+    child.on('close', (code, signal) => resolve(exitCodeOf(code, signal)))
   })
 }
+
+const exitCodeOf = (code: number | null, signal: NodeJS.Signals | null): number => code ?? 128 + (signal === null ? 0 : constants.signals[signal])
 
 function signalGroup(pid: number, signal: NodeJS.Signals): void {
   try {

@@ -63,16 +63,20 @@ export function requireSpace(directory: string, sizeBytes: number, purpose: stri
   throw new LichenError('LAB_NO_SPACE', `${purpose} needs ${megabytes(sizeBytes)} in ${directory}, and ${megabytes(free)} are free`)
 }
 
+/** Another program of the host may be installing something; a package takes less. */
+const lockPatienceS = 300
+
 /** Installs Debian packages without starting their services; a policy that forbids starts is put there only for that time. */
 async function installPackages(packages: readonly string[]): Promise<void> {
   const isOurPolicy = !existsSync(policyPath)
   if (isOurPolicy) writeFileSync(policyPath, '#!/bin/sh\nexit 101\n', { mode: 0o755 })
   const env = { DEBIAN_FRONTEND: 'noninteractive' }
-  const install = (): ReturnType<typeof runProgram> => runProgram(['apt-get', 'install', '--yes', '--quiet', '--no-install-recommends', ...packages], { env })
+  const apt = (...args: string[]): ReturnType<typeof runProgram> => runProgram(['apt-get', '-o', `DPkg::Lock::Timeout=${lockPatienceS}`, ...args], { env })
+  const install = (): ReturnType<typeof runProgram> => apt('install', '--yes', '--quiet', '--no-install-recommends', ...packages)
   try {
     let result = await install()
     if (result.exitCode !== 0) {
-      await runProgram(['apt-get', 'update', '--quiet'], { env })
+      await apt('update', '--quiet')
       result = await install()
     }
     if (result.exitCode !== 0) {
