@@ -1,9 +1,9 @@
-/** Volumes of a cloud, in LVM, on nodes with kernels of their own: they need the device mapper and the iSCSI of a kernel, and the nodes of a lab have that of this host. */
+/** Volumes of a cloud, in LVM and on a share, on nodes with kernels of their own: they need the device mapper, iSCSI and NFS of a kernel, and the nodes of a lab have that of this host. */
 import t, { type Test } from 'tap'
 import { eventually } from '../eventually.js'
 import { skipReason } from '../lab/lab-fixture.js'
 import { step } from './cluster-fixture.js'
-import { startCloudNodes } from './cloud-fixture.js'
+import { leftOfCompute, startCloudNodes } from './cloud-fixture.js'
 import { startOwnKernelMachine } from './own-kernel-fixture.js'
 
 t.setTimeout(3_600_000)
@@ -12,33 +12,41 @@ t.setTimeout(3_600_000)
 const longMs = 1_800_000
 
 /** Prints what a node has of volumes; nothing when it has nothing. */
-const ofVolumes = `dpkg-query --show --showformat='\${Status} \${Package}\\n' 'cinder-*' python3-cinder tgt 2>/dev/null | grep -v not-installed; ls -d /etc/cinder /var/lib/cinder 2>/dev/null; true`
+const ofVolumes = `dpkg-query --show --showformat='\${Status} \${Package}\\n' 'cinder-*' python3-cinder tgt 2>/dev/null | grep -v not-installed
+  ls -d /etc/cinder /var/lib/cinder /var/log/cinder /etc/default/cinder-* /etc/systemd/system/lichen-cinder-* /usr/local/sbin/lichen-cinder-* /var/lib/lichen/volumes 2>/dev/null
+  losetup --list --noheadings 2>/dev/null; vgs --noheadings 2>/dev/null; findmnt --noheadings --types nfs,nfs4
+  ss --listening --tcp --numeric --no-header | awk '{print $4}' | grep -E ':(8776|3260)$'
+  true`
 
 t.test('volumes of a cloud', { skip: skipReason() }, async (t) => {
   const cloud = await startCloudNodes(t, 'e2e-openstack-volumes', { nodes: ['control'], limitMs: longMs, clientMs: longMs })
   const { cluster, openstack, list, submit } = cloud
-  await Promise.all([
-    startOwnKernelMachine(t, cluster, { host: 'compute-host', number: 201, memoryMb: 3072, diskGb: 12, labels: { role: 'compute' }, packages: ['nova-compute', 'nova-compute-kvm', 'genisoimage', 'neutron-linuxbridge-agent', 'ipset', 'conntrack'] }),
-    startOwnKernelMachine(t, cluster, { host: 'storage-host', number: 202, memoryMb: 2048, diskGb: 16, labels: { role: 'storage' }, packages: ['python3-cinder'] }),
+  const [compute, storage] = await Promise.all([
+    startOwnKernelMachine(t, cluster, { host: 'compute-host', number: 201, memoryMb: 3072, diskGb: 12, labels: { role: 'compute' }, packages: ['nova-compute', 'nova-compute-kvm', 'genisoimage', 'neutron-linuxbridge-agent', 'ipset', 'conntrack', 'nfs-common'] }),
+    startOwnKernelMachine(t, cluster, { host: 'storage-host', number: 202, memoryMb: 2048, diskGb: 16, labels: { role: 'storage' }, packages: ['python3-cinder', 'nfs-kernel-server'] }),
   ])
-  const planOf = (role: string) => {
+  const planOf = (backend: object, role = 'storage') => {
     // Security groups track connections in zones, which these kernels lack. They are tried in openstack.test.ts.
     const open = { securitygroup: { enable_security_group: false, firewall_driver: 'noop' } }
-    const plan = cloud.planOf({ with: { 'compute-network': { options: open } } })
-    const volumes = { name: 'volumes', blueprint: 'cinder@^1', on: 'storage', with: { backend: { type: 'lvm', loopFileGb: 5 } }, uses: { database: 'db', messages: 'messages', identity: 'keystone', image: 'glance', cache: 'cache' } }
+    const plan = cloud.planOf({ with: { compute: { removeData: true }, 'compute-network': { removeData: true, options: open } } })
+    const volumes = { name: 'volumes', blueprint: 'cinder@^1', on: 'storage', with: { backend, removeData: true }, uses: { database: 'db', messages: 'messages', identity: 'keystone', image: 'glance', cache: 'cache' } }
     return {
       ...plan,
       nodes: [...plan.nodes, { name: 'storage', select: { role }, count: 1 }],
       components: [...plan.components.filter(({ name }) => !['heat', 'dashboard'].includes(name)), volumes],
     }
   }
-  const plan = planOf('storage')
+  const lvm = { type: 'lvm', loopFileGb: 5 }
+  const plan = planOf(lvm)
+  const withoutVolumes = { ...plan, components: plan.components.filter(({ name }) => name !== 'volumes') }
   const shown = async (what: string, field: string) => String((JSON.parse(await openstack(`${what} -f json`)) as Record<string, unknown>)[field])
   const status = (volume: string) => shown(`volume show ${volume}`, 'status')
   const becomes = (t: Test, what: string, wanted: string) => eventually(t, `${what} is ${wanted}`, async () => (await status(what)) === wanted, { timeoutMs: longMs, intervalMs: 2_000 })
 
+  let floating = ''
+
   await step(t, 'a node whose kernel lacks what volumes need is refused before anything of them is installed there', async (t) => {
-    const { failures } = await submit(t, 'apply', { ...planOf('control'), rollout: { maxFailures: 1 } }, 'failed')
+    const { failures } = await submit(t, 'apply', { ...planOf(lvm, 'control'), rollout: { maxFailures: 1 } }, 'failed')
     t.match(failures, /volumes\/preflight@control: COMMAND_PROBE_DEADLINE: [^]*the node has no \/dev\/mapper\/control: its kernel lacks dm_mod/)
     t.equal(await cluster.shell('control', ofVolumes), '', 'nothing of it is there')
   })
@@ -52,7 +60,7 @@ t.test('volumes of a cloud', { skip: skipReason() }, async (t) => {
   })
 
   await step(t, 'a server writes on a volume, which keeps it: detached, copied and made larger', async (t) => {
-    const floating = await cloud.makeServer('first')
+    floating = await cloud.makeServer('first')
     await openstack('volume create --size 1 data')
     await becomes(t, 'data', 'available')
     await openstack('server add volume first data')
@@ -70,5 +78,79 @@ t.test('volumes of a cloud', { skip: skipReason() }, async (t) => {
     await openstack('server add volume first copy')
     await becomes(t, 'copy', 'in-use')
     t.equal(await cloud.login(floating, 'sudo head --bytes=6 /dev/vdb'), 'lichen')
+  })
+
+  await step(t, 'the node of volumes loses its power and comes back by itself, with all that was written', async (t) => {
+    await openstack('server remove volume first copy')
+    await becomes(t, 'copy', 'available')
+    await storage.cutPower()
+    await storage.start()
+    await cluster.settled(t, 'after the power loss', plan, longMs)
+    await openstack('server add volume first data')
+    await becomes(t, 'data', 'in-use')
+    t.equal(await cloud.login(floating, 'sudo head --bytes=6 /dev/vdb'), 'lichen')
+    t.match(await cloud.login(floating, 'lsblk --noheadings --nodeps --output NAME,SIZE /dev/vdb'), /^vdb +2G$/m, 'it has its new size')
+  })
+
+  await step(t, 'the node of servers is rebooted, and its server has its volume again', async (t) => {
+    await compute.reboot()
+    await cluster.settled(t, 'after the reboot', plan, longMs)
+    t.equal(await cloud.login(floating, 'sudo head --bytes=6 /dev/vdb'), 'lichen')
+    await openstack('server remove volume first data')
+    await becomes(t, 'data', 'available')
+  })
+
+  await step(t, 'a volume that does not fit is refused, and fits once the file is larger', async (t) => {
+    const make = async (): Promise<string> => {
+      await openstack('volume create --size 3 large')
+      await eventually(t, 'it is made or refused', async () => /available|error/.test(await status('large')), { timeoutMs: longMs, intervalMs: 2_000 })
+      return status('large')
+    }
+    const remove = async (...commands: string[]): Promise<void> => {
+      await openstack(...commands)
+      await eventually(t, 'it is gone', async () => !(await list('volume list', 'Name')).includes('large'), { timeoutMs: longMs, intervalMs: 2_000 })
+    }
+    t.equal(await make(), 'error')
+    await remove('volume delete large')
+    await submit(t, 'apply', planOf({ ...lvm, loopFileGb: 8 }), 'succeeded')
+    // the backend says every minute how much room it has
+    await eventually(t, 'it fits', async () => {
+      const isMade = (await make()) === 'available'
+      await remove('volume delete large')
+      return isMade
+    }, { timeoutMs: longMs, intervalMs: 10_000 })
+  })
+
+  await step(t, 'without volumes in the plan its node has nothing of them', async (t) => {
+    await openstack('volume delete copy', 'volume snapshot delete before')
+    await eventually(t, 'there is no snapshot', async () => (await list('volume snapshot list', 'Name')).length === 0, { timeoutMs: longMs, intervalMs: 2_000 })
+    await openstack('volume delete data')
+    await eventually(t, 'there is no volume', async () => (await list('volume list', 'Name')).length === 0, { timeoutMs: longMs, intervalMs: 2_000 })
+    await submit(t, 'apply', withoutVolumes, 'succeeded')
+    t.equal((await storage.shell(ofVolumes)).trim(), '')
+  })
+
+  const share = { type: 'nfs', shares: [`${storage.address}:/srv/volumes`] }
+  await step(t, 'volumes are files on a share, and a server writes on one', async (t) => {
+    await storage.shell('mkdir /srv/volumes && echo "/srv/volumes *(rw,no_root_squash,no_subtree_check)" >/etc/exports && systemctl restart nfs-server')
+    await submit(t, 'apply', planOf(share), 'succeeded')
+    const { task } = await submit(t, 'apply', planOf(share), 'succeeded')
+    t.match(task.reason, /nothing had to change on 3 nodes/)
+    await openstack('volume create --size 1 file')
+    await becomes(t, 'file', 'available')
+    await openstack('server add volume first file')
+    await becomes(t, 'file', 'in-use')
+    t.match(await cloud.login(floating, 'printf lichen | sudo dd of=/dev/vdb conv=fsync status=none && lsblk --noheadings --nodeps --output NAME,SIZE /dev/vdb'), /^vdb +1G$/m)
+    t.equal(await storage.shell('head --bytes=6 /srv/volumes/volume-*'), 'lichen')
+    await openstack('server remove volume first file')
+    await becomes(t, 'file', 'available')
+  })
+
+  await step(t, 'destroy leaves clean nodes, and the share as it is', async (t) => {
+    await openstack('server delete --wait first')
+    await submit(t, 'destroy', planOf(share), 'succeeded')
+    t.equal((await storage.shell(ofVolumes)).trim(), '')
+    t.equal((await compute.shell(leftOfCompute)).trim(), '')
+    t.match(await storage.shell('ls /srv/volumes'), /^volume-/m)
   })
 })
