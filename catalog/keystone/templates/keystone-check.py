@@ -10,6 +10,8 @@ import urllib.request
 
 def last_cause():
     """The last line of the service in the journal that names an error, or nothing."""
+    # what it printed before it answered may be on its way there still
+    subprocess.run(["journalctl", "--sync"], capture_output=True, check=False)
     command = ["journalctl", "--unit=keystone.service", "--lines=500", "--output=cat", "--no-pager", "--quiet"]
     lines = subprocess.run(command, capture_output=True, text=True, errors="replace", check=False).stdout.splitlines()
     causes = [line for line in lines if re.search(r"(Error|Exception|Refused)\b.*:", line)]

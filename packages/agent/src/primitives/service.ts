@@ -147,6 +147,8 @@ async function explainState(spec: Spec, state: UnitState, context: CommandContex
 
 /** A failure with the unit's last lines in the journal: they say why. */
 async function explain(unit: string, what: string, context: CommandContext): Promise<ReturnType<typeof failure>> {
+  // What it printed last may be on its way there still.
+  await context.run({ argv: ['journalctl', '--sync'], output: 'quiet' })
   const execution = await context.run({ argv: ['journalctl', '--unit', unit, '--lines', String(journalLines), '--no-pager', '--output', 'short-iso', '--quiet'], output: 'quiet', captureBytes: 16 * 1024 })
   const lines = context.log.masker.maskText(execution.stdout.toString('utf8').trim())
   return failure('COMMAND_SERVICE_FAILED', `${unit}: ${what}${lines === '' ? '; the journal has no lines of it' : `; its last lines in the journal:\n${lines}`}`)
