@@ -41,6 +41,10 @@ t.test('three controllers from a plan', { skip: skipReason() }, async (t) => {
     const found = await Promise.all(controllers.map(async (node) => ((await lab.exec(node, ['bash', '-c', `ip -oneline address show to ${virtual}`])).stdout.toString().trim() === '' ? [] : [node])))
     return found.flat()
   }
+  const moveAddress = async (t: Test, from: string): Promise<void> => {
+    await cluster.shell(from, 'systemctl restart keepalived.service')
+    await eventually(t, 'another one has the address', async () => (await holders()).some((node) => node !== from), { timeoutMs: longMs, intervalMs: 1_000 })
+  }
 
   await step(t, 'it is made by one apply', async (t) => {
     const { id } = await succeed(t, 'apply')
@@ -78,13 +82,19 @@ t.test('three controllers from a plan', { skip: skipReason() }, async (t) => {
     t.comment(`it took ${task.timing.durationMs} ms`)
   })
 
+  await step(t, 'the address moves to another controller, and no service waits on a connection that ended with it', async (t) => {
+    const [keeper] = (await holders()) as [string]
+    await moveAddress(t, keeper)
+    const moved = new Date().toISOString()
+    await eventually(t, 'connections from the address are gone where it was', async () => (await cluster.shell(keeper, `ss --no-header --tcp src ${virtual}`)) === '', { timeoutMs: 60_000, intervalMs: 1_000 })
+    const isBehind = (reported: string): boolean => Date.parse(`${reported}Z`) < Date.parse(moved)
+    await eventually(t, 'every service of Nova has reported since', async () => !(await list(keeper, 'compute service list', 'Updated At')).some(isBehind), { timeoutMs: 300_000, intervalMs: 2_000 })
+  })
+
   await step(t, 'a server is made while the controller that had the address is without power', async (t) => {
     // Images are files of one controller, so no server is made without that one: another one gets the address first.
     const [keeper] = (await holders()) as [string]
-    if ((await lab.exec(keeper, ['systemctl', 'is-active', '--quiet', 'glance-api.service'])).exitCode === 0) {
-      await cluster.shell(keeper, 'systemctl restart keepalived.service')
-      await eventually(t, 'another one has the address', async () => (await holders()).some((node) => node !== keeper), { timeoutMs: longMs, intervalMs: 1_000 })
-    }
+    if ((await lab.exec(keeper, ['systemctl', 'is-active', '--quiet', 'glance-api.service'])).exitCode === 0) await moveAddress(t, keeper)
     const [lost] = (await holders()) as [string]
     const other = controllers.find((node) => node !== lost)!
     await lab.kill(lost)
