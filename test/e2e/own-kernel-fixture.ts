@@ -93,7 +93,7 @@ export async function startOwnKernelMachine(t: Test, cluster: Cluster, { host, n
   await shell('DEBIAN_FRONTEND=noninteractive dpkg -i /root/agent.deb >/dev/null && rm /root/agent.deb')
   await waitForNodes(server, [name], patienceMs)
   t.comment(`${name} runs Linux ${(await shell('uname --kernel-release')).trim()} of its own`)
-  const isOff = () => eventually(t, `${name} is off`, async () => (await lab.exec(host, ['systemctl', 'is-active', '--quiet', 'machine'])).exitCode !== 0, { timeoutMs: patienceMs, intervalMs: 500 })
+  const isOff = () => eventually(t, `${name} is off`, async () => String((await lab.exec(host, ['systemctl', 'show', '--property=LoadState', '--value', 'machine'])).stdout).trim() === 'not-found', { timeoutMs: patienceMs, intervalMs: 500 })
   return {
     address,
     shell,
