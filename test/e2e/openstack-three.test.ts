@@ -8,6 +8,7 @@ import { eventually } from '../eventually.js'
 import { cacheDirectory, skipReason } from '../lab/lab-fixture.js'
 import { buildGuestImage, guestImageProperties } from '../openstack/guest-image/build.js'
 import { buildOpenstackPlan } from '../openstack/openstack-plan.js'
+import { leftOfCloud, leftOfCompute } from './cloud-fixture.js'
 import { startCluster, step } from './cluster-fixture.js'
 
 t.setTimeout(3_600_000)
@@ -26,11 +27,13 @@ t.test('three controllers from a plan', { skip: skipReason() }, async (t) => {
   const virtual = `${prefix}.10`
   // one process of each kind is enough for each of three
   const small = { keystone: { processes: 1 }, glance: { workers: 1 }, placement: { processes: 1 }, nova: { processes: 1, conductorWorkers: 1 }, neutron: { processes: 1, dhcpAgentsPerNetwork: 2 }, heat: { processes: 1, engineWorkers: 1 }, dashboard: { processes: 1 } }
-  const plan = buildOpenstackPlan({ example: 'openstack-three.yaml', prefix, publicKey: 'ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIGJ5dGVzIG9mIGEga2V5IHRoYXQgbm9ib2R5IGhhcyEh', image: images, with: small })
+  const planOf = (removeData = false) =>
+    buildOpenstackPlan({ example: 'openstack-three.yaml', prefix, publicKey: 'ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIGJ5dGVzIG9mIGEga2V5IHRoYXQgbm9ib2R5IGhhcyEh', image: images, removeData, with: small })
+  const plan = planOf()
   const list = async (node: string, what: string, ...columns: string[]): Promise<string[]> =>
     (JSON.parse(await cluster.shell(node, `. /root/openrc && openstack ${what} -f json`)) as Record<string, unknown>[]).map((row) => columns.map((column) => String(row[column])).join(' ')).sort()
-  const succeed = async (t: Test, kind: 'apply' | 'check' | 'destroy') => {
-    const id = await cluster.submit(kind, plan)
+  const succeed = async (t: Test, kind: 'apply' | 'destroy', wanted = plan) => {
+    const id = await cluster.submit(kind, wanted)
     const task = await cluster.ended(t, id, longMs)
     t.equal(task.outcome, 'succeeded', task.reason)
     const actions = await cluster.actions(id)
@@ -120,4 +123,19 @@ t.test('three controllers from a plan', { skip: skipReason() }, async (t) => {
     await cluster.settled(t, 'after the power loss', plan, longMs)
     t.match(await list('control1', 'server list', 'Name'), ['first'])
   })
+
+  await step(t, 'destroy leaves clean nodes', async (t) => {
+    await cluster.shell('control1', '. /root/openrc && openstack server delete --wait first')
+    const { task } = await succeed(t, 'destroy', planOf(true))
+    t.comment(`it took ${task.timing.durationMs} ms`)
+    t.equal(await cluster.shell('compute', leftOfCompute), '')
+    for (const node of controllers) for (const left of [leftOfCloud, leftOfAddress]) t.equal(await cluster.shell(node, left), '', node)
+    t.same(await holders(), [], 'nobody has the address')
+  })
 })
+
+/** Prints what a node has of a virtual address; nothing when it has nothing. */
+const leftOfAddress = `dpkg-query --show --showformat='\${Status} \${Package}\\n' haproxy keepalived galera-4 2>/dev/null | grep -v not-installed
+  ls -d /etc/haproxy /etc/keepalived /var/lib/haproxy /etc/default/haproxy /etc/sysctl.d/*lichen* 2>/dev/null
+  sysctl net.ipv4.ip_nonlocal_bind net.ipv4.tcp_keepalive_time net.ipv4.tcp_retries2 | grep --invert-match --extended-regexp ' = (0|7200|15)$'
+  true`

@@ -29,6 +29,8 @@ export interface PlanChanges {
   readonly image: { readonly disk: string; readonly kernel: string; readonly initrd: string; readonly properties: Readonly<Record<string, string>> }
   /** Nodes that run servers. Default: all there are. */
   readonly computeCount?: number
+  /** Whether `destroy` of it takes data away too. Default: false. */
+  readonly removeData?: boolean
   /** More parameters of components, by their names. */
   readonly with?: Readonly<Record<string, Record<string, unknown>>>
 }
@@ -36,8 +38,11 @@ export interface PlanChanges {
 /** What QEMU may not do in a container: labels of AppArmor, cgroups, namespaces and extended attributes of its own. */
 const containedQemu = { security_driver: 'none', cgroup_controllers: [], namespaces: [], remember_owner: 0 }
 
+/** Components that leave no data. */
+const dataless = ['address', 'cache', 'client', 'cloud']
+
 /** The plan. Servers get addresses from .128 to .199 of the lab's network. */
-export function buildOpenstackPlan({ example = 'openstack.yaml', prefix, publicKey, image, computeCount, with: more = {} }: PlanChanges): OpenstackPlan {
+export function buildOpenstackPlan({ example = 'openstack.yaml', prefix, publicKey, image, computeCount, removeData = false, with: more = {} }: PlanChanges): OpenstackPlan {
   const plan = parse(readFileSync(join(examples, example), 'utf8').replaceAll('192.0.2.', `${prefix}.`).replace(`${prefix}.250`, `${prefix}.199`)) as OpenstackPlan
   const find = (name: string): Component => plan.components.find((component) => component.name === name)!
   if (computeCount !== undefined) plan.nodes.find(({ name }) => name === 'compute')!.count = computeCount
@@ -55,6 +60,7 @@ export function buildOpenstackPlan({ example = 'openstack.yaml', prefix, publicK
     { subnet: { name: 'inner-v4', network: 'inner', cidr: '10.20.0.0/24' } },
     { router: { name: 'edge', externalNetwork: 'public', subnets: ['inner-v4'] } },
   )
+  if (removeData) for (const component of plan.components) if (!dataless.includes(component.name)) component.with = { ...component.with, removeData }
   for (const [name, parameters] of Object.entries(more)) find(name).with = { ...find(name).with, ...parameters }
   return plan
 }
