@@ -1,6 +1,6 @@
 /** The look at a service of a cloud: the script itself, which asks an identity service and an image service of the test. */
 import { spawn } from 'node:child_process'
-import { readFileSync, statSync, writeFileSync } from 'node:fs'
+import { mkdirSync, readFileSync, statSync, writeFileSync } from 'node:fs'
 import { createServer } from 'node:http'
 import type { AddressInfo } from 'node:net'
 import { join, resolve } from 'node:path'
@@ -22,7 +22,7 @@ async function start(t: Test) {
         const token = `token-${cloud.logins}`
         cloud.valid.add(token)
         const endpoints = [['public', cloud.public], ['internal', url]].map(([name, where]) => ({ interface: name, region: 'RegionOne', url: where }))
-        return answer(201, { token: { project: { id: 'p1' }, catalog: ['image', 'volumev3'].map((type) => ({ type, endpoints })) } }, { 'X-Subject-Token': token })
+        return answer(201, { token: { project: { id: 'p1' }, catalog: ['image', 'volumev3', 'network'].map((type) => ({ type, endpoints })) } }, { 'X-Subject-Token': token })
       }
       return answer(cloud.valid.has(String(request.headers['x-auth-token'])) ? cloud.status : 401, cloud.answers[String(request.url)] ?? {})
     })
@@ -44,7 +44,7 @@ async function start(t: Test) {
     const code = await new Promise((resolve) => child.once('close', resolve))
     return { code, said, logins: cloud.logins - before }
   }
-  return { cloud, look, kept: `${file}.token` }
+  return { cloud, look, kept: `${file}.token`, directory }
 }
 
 const well = { code: 0, said: '' }
@@ -101,4 +101,25 @@ t.test('a backend of volumes is well once the scheduler puts volumes on it', asy
   }
   cloud.answers = { '/os-services': service(), '/scheduler-stats/get_pools': pools('control@lvm#lvm') }
   t.match(await look({ expects }), well)
+})
+
+t.test('a network whose addresses nobody gives is named', async (t) => {
+  const { cloud, look, directory } = await start(t)
+  const network = (id: string, name = '', up = true) => ({ id, name, admin_state_up: up })
+  const askFor = async (...networks: object[]) => {
+    cloud.answers['/v2.0/agents/a1/dhcp-networks'] = { networks }
+    return look({ expects: [{ dhcp: directory }] })
+  }
+  cloud.answers['/v2.0/agents?host=control&binary=neutron-dhcp-agent'] = { agents: [{ id: 'a1' }] }
+  cloud.answers['/v2.0/subnets?enable_dhcp=true&ip_version=4&fields=network_id'] = { subnets: ['served', 'stale', 'missing'].map((id) => ({ network_id: id })) }
+  const dnsmasq = spawn('sh', ['-c', 'read line', `${directory}/served/hosts`], { stdio: ['pipe', 'ignore', 'ignore'] })
+  t.teardown(() => dnsmasq.stdin!.end())
+  for (const id of ['served', 'stale']) {
+    mkdirSync(join(directory, id))
+    writeFileSync(join(directory, id, 'pid'), `${dnsmasq.pid}\n`)
+  }
+  t.match(await askFor(network('served', 'inner'), network('without-addresses'), network('missing', 'off', false)), well)
+  t.match(await askFor(network('served'), network('missing', 'outer')), { code: 1, said: 'servers get no address in network outer: neutron-dhcp-agent on control is alive, but runs no dnsmasq there (when it stays so, restart it)\n' })
+  t.match(await askFor(network('stale')), { code: 1, said: /^servers get no address in network stale: / }, 'the process with that number is another one')
+  t.match(await askFor(), well)
 })
