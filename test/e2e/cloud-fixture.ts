@@ -110,7 +110,8 @@ export async function startCloudNodes(t: Test, labName: string, { nodes = ['cont
 
 /** Prints what a compute node has that left, or lost its cloud; nothing when it is clean. */
 export const leftOfCompute = `dpkg-query --show --showformat='\${Status} \${Package}\\n' 'nova-*' 'neutron-*' libvirt-daemon-system 2>/dev/null | grep -v not-installed
-  ls -d /etc/nova/nova-compute.conf /etc/neutron/lichen-agents.conf /etc/default/nova-compute /etc/default/libvirt-guests /etc/systemd/system/nova-compute.service.d /etc/default/neutron-* /usr/local/sbin/lichen-* /var/lib/lichen/compute /var/lib/lichen/compute-network /etc/libvirt/libvirtd.conf /etc/nova-migration /etc/ssh/ssh_config.d/lichen-nova.conf /etc/systemd/system/lichen-nova-* /etc/systemd/system/*.wants/lichen-nova-* 2>/dev/null
+  ls -d /etc/nova/nova-compute.conf /etc/neutron/lichen-agents.conf /etc/default/nova-compute /etc/default/libvirt-guests /etc/udev/rules.d/*lichen* /etc/systemd/system/nova-compute.service.d /etc/default/neutron-* /usr/local/sbin/lichen-* /var/lib/lichen/compute /var/lib/lichen/compute-network /etc/libvirt/libvirtd.conf /etc/nova-migration /etc/ssh/ssh_config.d/lichen-nova.conf /etc/systemd/system/lichen-nova-* /etc/systemd/system/*.wants/lichen-nova-* 2>/dev/null
+  grep '^node.session.timeo.replacement_timeout' /etc/iscsi/iscsid.conf 2>/dev/null | grep --invert-match ' = 120$'
   ip -oneline link show | grep -E 'brq|tap|vxlan-'; iptables-save 2>/dev/null | grep neutron; ip netns list; pgrep --list-full qemu
   true`
 
