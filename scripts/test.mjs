@@ -72,7 +72,7 @@ if (!existsSync(marker) || readFileSync(marker, 'utf8') !== plugins) {
 }
 // What takes as long as all other nodes together: the life of a cluster (upgrade, scaling, reboots, certificates), one with an etcd outside, the life of a cloud, one on a single node, one with three controllers, one with volumes, and clusters of databases and of messages. `npm run e2e:kubernetes` and
 // `npm run e2e:openstack` have them.
-const isOnDemand = (file) => ['e2e/kubernetes-life', 'e2e/kubernetes-etcd', 'e2e/openstack-life', 'e2e/openstack-all-in-one', 'e2e/openstack-three', 'e2e/openstack-volumes', 'e2e/mariadb-galera', 'e2e/rabbitmq-nodes', 'openstack/guest-image'].some((name) => file === `test/${name}.test.ts`)
+const isOnDemand = (file) => ['e2e/kubernetes-life', 'e2e/kubernetes-etcd', 'e2e/openstack-life', 'e2e/openstack-all-in-one', 'e2e/openstack-three', 'e2e/openstack-volumes-lvm', 'e2e/openstack-volumes-nfs', 'e2e/mariadb-galera', 'e2e/rabbitmq-nodes', 'openstack/guest-image'].some((name) => file === `test/${name}.test.ts`)
 const all = listTests(join(root, 'test')).sort().filter((file) => !isOnDemand(file))
 const files = wanted.length > 0 ? wanted : all
 if (wanted.length === 0) {

@@ -23,6 +23,12 @@ export interface OwnKernelMachine {
   readonly address: string
   /** What a shell script printed. @throws when its exit code is not 0. */
   shell(script: string): Promise<string>
+  /** As if its power was cut. */
+  cutPower(): Promise<void>
+  /** Resolves when it has booted. */
+  start(): Promise<void>
+  /** Shuts down and boots. */
+  reboot(): Promise<void>
 }
 
 /** What the machine's disk is made of, in its host. */
@@ -79,10 +85,28 @@ export async function startOwnKernelMachine(t: Test, cluster: Cluster, { host, n
   await onHost(`mke2fs -q -t ext4 -d ${root} /disk ${diskGb}G && rm --recursive ${root}
     mkdir /memory && mount --types tmpfs --options size=${memoryMb + 64}m tmpfs /memory`)
   const kernel = ['/usr/bin/linux.uml', `mem=${memoryMb}M`, 'ubd0=/disk', 'root=/dev/ubda', 'rw', 'con=null', 'con0=null,fd:1', 'umid=machine', ...links.map(({ tap, hardware }, index) => `vec${index}:transport=tap,ifname=${tap},depth=128,mac=${hardware}`)]
-  await onHost(`systemd-run --quiet --unit=machine --collect --setenv=HOME=/root --setenv=TMPDIR=/memory --property=StandardOutput=append:/console.log --property=StandardError=append:/console.log ${kernel.join(' ')}`)
-  await eventually(t, `${name} boots`, async () => /^(running|degraded)$/.test((await inMachine('systemctl is-system-running --wait')).stdout.trim()), { timeoutMs: patienceMs, intervalMs: 1_000 })
+  const start = async () => {
+    await onHost(`systemd-run --quiet --unit=machine --collect --setenv=HOME=/root --setenv=TMPDIR=/memory --property=StandardOutput=append:/console.log --property=StandardError=append:/console.log ${kernel.join(' ')}`)
+    await eventually(t, `${name} boots`, async () => /^(running|degraded)$/.test((await inMachine('systemctl is-system-running --wait')).stdout.trim()), { timeoutMs: patienceMs, intervalMs: 1_000 })
+  }
+  await start()
   await shell('DEBIAN_FRONTEND=noninteractive dpkg -i /root/agent.deb >/dev/null && rm /root/agent.deb')
   await waitForNodes(server, [name], patienceMs)
   t.comment(`${name} runs Linux ${(await shell('uname --kernel-release')).trim()} of its own`)
-  return { address, shell }
+  const isOff = () => eventually(t, `${name} is off`, async () => String((await lab.exec(host, ['systemctl', 'show', '--property=LoadState', '--value', 'machine'])).stdout).trim() === 'not-found', { timeoutMs: patienceMs, intervalMs: 500 })
+  return {
+    address,
+    shell,
+    cutPower: async () => {
+      await onHost('systemctl kill --signal=SIGKILL machine')
+      await isOff()
+    },
+    start,
+    reboot: async () => {
+      // a kernel that is a process ends where another one would start anew
+      await shell('systemctl poweroff')
+      await isOff()
+      await start()
+    },
+  }
 }

@@ -6,7 +6,7 @@ import { parse } from 'yaml'
 
 const examples = join(dirname(dirname(dirname(fileURLToPath(import.meta.url)))), 'examples')
 
-interface Component {
+export interface Component {
   readonly name: string
   readonly blueprint: string
   with?: Record<string, unknown>
