@@ -92,7 +92,7 @@ t.test('a probe waits until it is answered as asked', async (t) => {
   t.match(await answer(t, gateway, [makeCommand('probe', { http: { url: url('/'), bodyIncludes: 'sick' }, ...quick })]), { failure: { message: /does not contain "sick"/ } })
   t.match(await answer(t, gateway, [makeCommand('probe', { tcp: { host: '127.0.0.1', port }, ...quick })]), { failure: { message: /ECONNREFUSED/ } })
   t.match(await answer(t, gateway, [makeCommand('probe', { command: ['sh', '-c', 'echo not yet; exit 4'], ...quick })]), { failure: { message: /exit code 4: not yet/ } })
-  t.match(await answer(t, gateway, [makeCommand('probe', { command: ['sh', '-c', 'echo no room; echo no light; exit 1'], deadlineMs: 0 })]), { failure: { message: /did not answer as asked: exit code 1: no room\nno light$/ } }, 'a condition')
+  t.match(await answer(t, gateway, [makeCommand('probe', { command: ['sh', '-c', 'echo no room; echo no light; exit 1'], deadlineMs: 0 })]), { failure: { code: 'COMMAND_CONDITION', message: /^no room\nno light\n\(asked once: `sh -c .*`\)$/ } }, 'a condition')
   const says = { command: ['sh', '-c', 'echo valid for 9 days'], deadlineMs: 0 }
   for (const mode of ['do', 'check'] as const) {
     t.match(await answer(t, gateway, [makeCommand('probe', { ...says, prints: true })], mode), { outcome: 'succeeded', changed: false, log: /valid for 9 days/ }, 'what it says is in the log')

@@ -38,7 +38,7 @@ async function openExample(name: string): Promise<(change: (components: Map<stri
 t.test('plans of a cloud that cannot work are refused', async (t) => {
   const problemsOf = await openExample('openstack.yaml')
   const addOtherRegion = (components: Map<string, Component>): void => {
-    components.set('keystone-two', { ...components.get('keystone')!, name: 'keystone-two', with: { region: 'RegionTwo', port: 5001, databaseName: 'keystone_two' } })
+    components.set('keystone-two', { ...components.get('keystone')!, name: 'keystone-two', on: 'compute', with: { region: 'RegionTwo', port: 5001, databaseName: 'keystone_two' } })
   }
   t.same(problemsOf(() => undefined), [])
   t.same(problemsOf((components) => components.get('keystone')!.with = { region: 'north' }), [], 'all follow the region of their identity service')
@@ -51,6 +51,15 @@ t.test('plans of a cloud that cannot work are refused', async (t) => {
     addOtherRegion(components)
     components.get('neutron')!.uses['identity'] = 'keystone-two'
   }), [{ code: 'PLAN_RULE_BROKEN', message: /^network: its metadata service is of another region than its network service/ }])
+
+  t.match(problemsOf((components) => {
+    addOtherRegion(components)
+    components.get('neutron')!.uses['identity'] = 'keystone-two'
+    delete components.get('network')!.uses['metadata']
+  }), [{ code: 'PLAN_RULE_BROKEN', message: /^compute: its network is of another region than its compute service/ }])
+  for (const [name, claim] of [['keystone', 'keystone'], ['db', 'mariadb'], ['cache', 'memcached']] as const) {
+    t.match(problemsOf((components) => components.set('second', { ...components.get(name)!, name: 'second', with: {} })), [{ code: 'PLAN_NODE_TAKEN', message: new RegExp(`needs the ${claim} of `) }])
+  }
 
   t.match(problemsOf((components) => components.get('nova')!.uses['image'] = 'placement'), [{ code: 'PLAN_WRONG_INTERFACE', path: /uses\.image/, message: /placement/ }])
   t.match(problemsOf((components) => delete components.get('glance')!.uses['database']), [{ code: 'PLAN_MISSING_RELATION', path: 'components[4].uses.database', message: /"sql"/ }])

@@ -19,7 +19,7 @@ t.test('containerd from a plan', { skip: skipReason() }, async (t) => {
     const id = await cluster.submit('apply', buildPlan({ series: '2' }))
     t.match(await cluster.ended(t, id), { outcome: 'failed' })
     const failed = (await cluster.actions(id)).find((action) => action.state === 'failed')
-    t.match(failed?.result?.failure, { code: 'COMMAND_PROBE_DEADLINE', message: /containerd 1\.6\.\d+.* is installed, and the configuration is for series 2: set packages\.version, or series/ })
+    t.match(failed?.result?.failure, { code: 'COMMAND_CONDITION', message: /containerd 1\.6\.\d+.* is installed, and the configuration is for series 2: set packages\.version, or series/ })
   })
 
   const plan = buildPlan({ sandboxImage: 'registry.lichen.test/pause:3.2', mirrors: [{ registry: 'registry.lichen.test', endpoints: ['http://127.0.0.1:9'] }] })

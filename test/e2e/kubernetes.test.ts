@@ -29,7 +29,7 @@ t.test('Kubernetes from a plan', { skip: skipReason() }, async (t) => {
     const id = await cluster.submit('apply', plan)
     t.match(await cluster.ended(t, id), { outcome: 'failed' })
     const refused = (await cluster.actions(id)).find((action) => action.id === 'workers/preflight@w1')
-    t.match(refused?.result?.failure, { code: 'COMMAND_PROBE_DEADLINE', message: /one of another cluster, or was \(\/etc\/kubernetes\/kubelet\.conf is there\): take it out with kubeadm reset[^]*TCP port 10250 is taken by another program/ })
+    t.match(refused?.result?.failure, { code: 'COMMAND_CONDITION', message: /one of another cluster, or was \(\/etc\/kubernetes\/kubelet\.conf is there\): take it out with kubeadm reset[^]*TCP port 10250 is taken by another program/ })
     t.equal((await cluster.shell('w1', 'dpkg-query --show kubelet 2>/dev/null || true')).trim(), '', 'no kubelet there')
     await cluster.shell('w1', 'systemctl stop taken && rm --recursive /etc/kubernetes')
   })

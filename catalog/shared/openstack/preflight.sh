@@ -1,7 +1,7 @@
 #!/bin/bash
 # What keeps this node from running a service: all of it at once, one line each, and exit code 1. Arguments, each of which may be left out or come several times:
 #   memory=MIB disk=MIB       what is needed; disk under /var/lib
-#   port=NUMBER:UNIT[:ADDRESS]  TCP port that must be free until the unit runs; with an address, on that one alone
+#   port=NUMBER:UNIT[:ADDRESS]  TCP port that must be free until the unit (or one of the pattern) runs; with an address, on that one alone
 #   interface=NAME            of the network, which must be there
 #   virtualisation=kvm        the processor must have it
 #   device=PATH:MODULE        a device of the kernel, and the module that makes it

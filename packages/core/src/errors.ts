@@ -145,6 +145,7 @@ export const errorTable = {
   COMMAND_UNIT_UNKNOWN: outcome('systemd has no unit of this name.'),
   COMMAND_SERVICE_FAILED: outcome('The unit did not start, stop or stay up; the message has its last lines in the journal.'),
   COMMAND_PROBE_DEADLINE: outcome('Nothing answered as asked before the deadline of the probe.'),
+  COMMAND_CONDITION: outcome('What has to hold does not: too little memory, a port that is taken, a device that is missing. The message says all of it; it is asked once, and nothing waits for it to become true.'),
   COMMAND_FETCH_FAILED: outcome('The archive or image could not be fetched.'),
   COMMAND_DIGEST_MISMATCH: outcome('The archive or image has another SHA-256 than asked for; it was not used.'),
   COMMAND_UNPACK_FAILED: outcome('The archive could not be unpacked.'),

@@ -1,4 +1,4 @@
-/** Waits until something answers. Has no effect, so it is a check alone; in check mode it asks once, and no answer is a difference, not a failure. */
+/** Waits until something answers; without a deadline to wait for it is a condition. Has no effect, so it is a check alone; in check mode it asks once, and no answer is a difference, not a failure. */
 import { connect } from 'node:net'
 import type { Clock, CommandSpec } from '@lichen/core'
 import { pause } from '../run/deadline.js'
@@ -23,9 +23,8 @@ export const probe: Primitive<'probe'> = {
       if (context.mode === 'check') return { isThere: false, difference: `${describe(spec)}: ${problem}` }
       if (tries === 1 && spec.deadlineMs !== 0) context.log.say(`waiting for ${describe(spec)}: ${problem}`)
       if (context.deadline.reason || clock.elapsed() >= until) {
-        // Asked once, it is a condition, and nobody waited for it.
-        const waited = spec.deadlineMs === 0 ? ': ' : ` within ${spec.deadlineMs ?? defaultDeadlineMs} ms (${tries} tries); the last try: `
-        return failure('COMMAND_PROBE_DEADLINE', `${describe(spec)} did not answer as asked${waited}${problem}`)
+        if (spec.deadlineMs === 0) return failure('COMMAND_CONDITION', `${problem}\n(asked once: ${describe(spec)})`)
+        return failure('COMMAND_PROBE_DEADLINE', `${describe(spec)} did not answer as asked within ${spec.deadlineMs ?? defaultDeadlineMs} ms (${tries} tries); the last try: ${problem}`)
       }
       await pause(Math.min(spec.intervalMs ?? defaultIntervalMs, Math.max(1, until - clock.elapsed())), context.deadline)
     }
@@ -44,7 +43,9 @@ async function ask(spec: Spec, context: CommandContext): Promise<string | undefi
   const execution = await context.run({ argv: spec.command!, output: spec.prints ? 'log' : 'quiet' })
   if (execution.exitCode === 0) return undefined
   const how = execution.startError ?? (execution.exitCode === undefined ? `ended by ${execution.signal}` : `exit code ${execution.exitCode}`)
-  return execution.tail === '' ? how : `${how}: ${execution.tail}`
+  if (execution.tail === '') return how
+  // Whoever looks at a node and finds it wanting exits with 1, which says nothing more.
+  return spec.deadlineMs === 0 && execution.exitCode === 1 ? execution.tail : `${how}: ${execution.tail}`
 }
 
 function askTcp(host: string, port: number): Promise<string | undefined> {

@@ -42,15 +42,15 @@ export const BlueprintCommandSchema = Type.Object(
 
 export const BlueprintActionSchema = Type.Object(
   {
-    /** In which tasks it takes part. Default by name: `check`, `leave` and `remove` are their own phase, any other name is `apply`. */
-    phase: Type.Optional(Type.Union([Type.Literal('apply'), Type.Literal('check'), Type.Literal('leave'), Type.Literal('remove'), Type.Literal('operation')])),
+    /** In which tasks it takes part. Default by name: `preflight`, `check`, `leave` and `remove` are their own phase, any other name is `apply`. `preflight`: looks whether a node can be what it is to be, before an apply begins. */
+    phase: Type.Optional(Type.Union([Type.Literal('preflight'), Type.Literal('apply'), Type.Literal('check'), Type.Literal('leave'), Type.Literal('remove'), Type.Literal('operation')])),
     /** Of an action of phase `operation`: the operation that it belongs to. */
     operation: Type.Optional(Identifier),
     /** `each`: on every node of the group (default). `first`: on the first only. `relation`: on the first node, once for each consumer (named by `provides.*.action`). */
     on: Type.Optional(Type.Union([Type.Literal('each'), Type.Literal('first'), Type.Literal('relation')])),
     /** Actions of the same component and phase that must succeed before it: node by node where both run on `each`, else on all their nodes. Default: the action (not per relation) written before it. */
     after: Type.Optional(Type.Array(Identifier)),
-    /** Relations whose provider must be complete before it. Default: all. `[]` lets it run beside the provider (e.g. installing packages). */
+    /** Relations whose provider must be complete before it. Default: all; of a preflight: none. `[]` lets it run beside the provider (e.g. installing packages). */
     needs: Type.Optional(Type.Array(Identifier)),
     /** Relations of which it waits, in an apply, for what prepares the provider for this component alone (the provision's `action`), and not for the whole provider. A provision without one is waited for as by `needs`. */
     prepared: Type.Optional(Type.Array(Identifier)),

@@ -38,6 +38,8 @@ function checkActions(blueprint: Blueprint, report: Report): void {
       else if (before.operation !== action.operation && before.phase === action.phase) report('BLUEPRINT_REFERENCE', `actions.${action.name}.after`, `"${name}" belongs to another operation`)
       else if (before.phase !== action.phase) report('BLUEPRINT_REFERENCE', `actions.${action.name}.after`, `"${name}" has phase ${before.phase}, this one ${action.phase}`)
     }
+    if (action.phase === 'preflight' && (action.needs!.length > 0 || action.prepared.length > 0)) report('BLUEPRINT_REFERENCE', `actions.${action.name}.needs`, 'a preflight comes before everything else, so no provider is there yet')
+    if (action.phase === 'preflight' && action.on === 'relation') report('BLUEPRINT_REFERENCE', `actions.${action.name}.on`, 'a preflight looks at nodes, not at consumers')
     if (action.isGate && (action.phase !== 'check' || action.on === 'relation')) report('BLUEPRINT_REFERENCE', `actions.${action.name}.gate`, 'only a check, on each node or on the first, can be made after each wave')
     if (action.phase === 'leave' && action.on !== 'each') report('BLUEPRINT_REFERENCE', `actions.${action.name}.on`, 'an action of the phase leave runs on each node that leaves')
     if (action.isSerial && action.phase !== 'leave') report('BLUEPRINT_REFERENCE', `actions.${action.name}.serial`, 'only an action of the phase leave goes over its nodes one by one')

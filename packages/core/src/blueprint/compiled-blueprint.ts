@@ -18,7 +18,7 @@ export interface CompiledCommand {
 
 export interface CompiledAction {
   readonly name: string
-  readonly phase: 'apply' | 'check' | 'leave' | 'remove' | 'operation'
+  readonly phase: 'preflight' | 'apply' | 'check' | 'leave' | 'remove' | 'operation'
   /** The operation that it belongs to; null outside of phase `operation`. */
   readonly operation: string | null
   readonly on: 'each' | 'first' | 'relation'

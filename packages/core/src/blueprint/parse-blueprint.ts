@@ -81,7 +81,7 @@ class BlueprintCompiler {
 
   #action(name: string, action: BlueprintAction, previous: ReadonlyMap<string, string>): CompiledAction {
     const path = `actions.${name}`
-    const phase = action.phase ?? (name === 'check' || name === 'leave' || name === 'remove' ? name : 'apply')
+    const phase = action.phase ?? (name === 'preflight' || name === 'check' || name === 'leave' || name === 'remove' ? name : 'apply')
     const operation = action.operation ?? null
     const before = previous.get(sequenceOf({ phase, operation }))
     const retry = action.retry ?? (phase === 'check' ? { attempts: 1 } : defaultRetry)
@@ -91,7 +91,7 @@ class BlueprintCompiler {
       operation,
       on: action.on ?? 'each',
       after: action.after ?? (before === undefined ? [] : [before]),
-      needs: action.needs ?? null,
+      needs: action.needs ?? (phase === 'preflight' ? [] : null),
       prepared: action.prepared ?? [],
       timeoutMs: action.timeoutS === undefined ? null : action.timeoutS * 1000,
       limitMs: action.limitS === undefined ? null : action.limitS * 1000,

@@ -143,7 +143,7 @@ export const ProbeSchema = Type.Object(
     command: Type.Optional(Argv),
     prints: Type.Optional(Type.Boolean({ description: 'What the command prints goes to the task log, each time it is asked. Default: only the end of it, when it does not answer as asked.' })),
     intervalMs: Type.Optional(Type.Integer({ minimum: 50, maximum: 600_000, description: 'Default: 500.' })),
-    deadlineMs: Type.Optional(Type.Integer({ minimum: 0, maximum: 86_400_000, description: 'How long to keep trying. Default: 60,000. In check mode one try is made.' })),
+    deadlineMs: Type.Optional(Type.Integer({ minimum: 0, maximum: 86_400_000, description: 'How long to keep trying. Default: 60,000. 0: a condition, which is asked once. In check mode one try is made.' })),
     prerequisite: Type.Optional(Type.Boolean({ description: 'It has to hold before what comes after it is done, and need not hold for ever: of an action that is unchanged it is not asked.' })),
   },
   { ...strict, description: 'Exactly one of `tcp`, `http`, `command`.' },

@@ -46,6 +46,8 @@ export interface Action {
    * differs. So what it changes makes no unchanged action of another component on another node run.
    */
   readonly isAddition?: true
+  /** Where it looks whether its node can be what it is to be, before anything else begins: one that fails keeps no other from looking, so that all that is wrong is told at once. */
+  readonly isPreflight?: true
   /** Where it takes away what no longer belongs to the deployment. It always runs. */
   readonly isDeparture?: true
 }
@@ -69,7 +71,7 @@ export interface Verification {
 /**
  * A vertex without a node: it opens by itself when all that it comes after is settled and few enough of it failed, or, with `approve`, when then a person approves, or
  * nothing after it changes.
- * Barriers, waves and approvals are gates.
+ * Barriers, waves, approvals and what waits for preflights are gates.
  */
 export interface Gate {
   /** Shares the name space of actions, e.g. `etcd/wave-1`, `etcd/approval`. */

@@ -4,7 +4,7 @@
  * Invariants: (1) `after` names actions and gates of the same graph only; (2) apply: a consumer's actions that need a relation wait for the provider's action for that
  * relation, and for the whole provider unless that action is all they need (`prepared`); (3) destroy: every consumer is gone before what it used; (4) check: no arrows, so that one failed check hides no other;
  * (5) gates change what is written down, not what is waited for: a barrier stands for actions that many wait for, and each action that waits for nothing of its
- * component waits for the component's approval by itself, so that no limit of failures lets it through; (6) what leaves the deployment is planned by departure-planner.ts and comes after a gate that waits for all that stays.
+ * component waits for the component's approval by itself, so that no limit of failures lets it through; (6) in an apply nothing begins before the preflights that concern it; (7) what leaves the deployment is planned by departure-planner.ts and comes after a gate that waits for all that stays.
  */
 import type { CompiledAction } from '../blueprint/compiled-blueprint.js'
 import type { Problem } from '../errors.js'
@@ -16,7 +16,7 @@ import { gateIdOf, reservedComponent } from './action-ids.js'
 import type { ComponentContext } from './component-context.js'
 import { buildContent, type Content } from './content.js'
 import { type DeparturePlanner, refuse } from './departure-planner.js'
-import { buildPlot, consumerKey, findOwn, type Before, type Bundle, type Instance, type Plot } from './plot.js'
+import { buildPlot, consumerKey, findOwn, findPreflights, isPreflight, type Before, type Bundle, type Instance, type Plot } from './plot.js'
 import { renderCommands } from './render-commands.js'
 import { describeNodes, describeWave, type Wave } from './waves.js'
 
@@ -62,6 +62,8 @@ export interface PlannerInput {
   /** When a node joined. */
   readonly joinedAtOf: (node: NodeId) => number
   readonly departures: DeparturePlanner
+  /** Some may fail, and the rest goes on: each node begins by itself, and waits for no look at another one. */
+  readonly isTolerant: boolean
   readonly problems: Problem[]
 }
 
@@ -72,6 +74,8 @@ export class ActionPlanner {
   /** Component → those that use it or come after it. */
   readonly #dependents = new Map<string, string[]>()
   readonly #waiters = new Map<Bundle, number>()
+  /** The gate behind the preflights that concern a node, for nodes that have one. */
+  readonly #preflightGates = new Map<NodeId, readonly ActionId[]>()
   #arrows = 0
 
   constructor(input: PlannerInput) {
@@ -86,6 +90,7 @@ export class ActionPlanner {
   plan(): Planned {
     const actionDrafts: ActionDraft[] = []
     const gateDrafts: GateDraft[] = []
+    if (this.#input.kind === 'apply') gateDrafts.push(...this.#draftPreflightGates())
     for (const plot of this.#plots.values()) this.#draft(plot, actionDrafts, gateDrafts)
     this.#draftDepartures(actionDrafts, gateDrafts)
     for (const { after } of [...actionDrafts, ...gateDrafts]) for (const entry of new Set(after)) if (isBundle(entry)) this.#waiters.set(entry, (this.#waiters.get(entry) ?? 0) + 1)
@@ -115,6 +120,25 @@ export class ActionPlanner {
     gates.push({ id: gate, component: reservedComponent, after: stays, approve: false, maxFailures: 0, meaning: 'all that stays, before anything is taken away', isOrderOnly: true })
   }
 
+  /** One for the whole apply, which begins only when all its nodes can be what they are to be; or one for each node. They only order: who has been looked at again has not changed. */
+  #draftPreflightGates(): GateDraft[] {
+    const preflights = [...this.#plots.values()].flatMap(({ instances }) => instances.filter(isPreflight))
+    const draft = (name: string, after: readonly Instance[], meaning: string): GateDraft => ({ id: gateIdOf(reservedComponent, name), component: reservedComponent, after, approve: false, maxFailures: 0, meaning, isOrderOnly: true })
+    if (preflights.length === 0) return []
+    if (!this.#input.isTolerant) {
+      const gate = draft(preflightGate, preflights, 'the look at all nodes, before anything is changed')
+      for (const { context } of this.#plots.values()) for (const node of context.nodes) this.#preflightGates.set(node, [gate.id])
+      return [gate]
+    }
+    const byNode = new Map<NodeId, Instance[]>()
+    for (const preflight of preflights) byNode.set(preflight.node, [...(byNode.get(preflight.node) ?? []), preflight])
+    return [...byNode].map(([node, own]) => {
+      const gate = draft(`${preflightGate}-${node}`, own, `the look at ${node}, before anything is changed there`)
+      this.#preflightGates.set(node, [gate.id])
+      return gate
+    })
+  }
+
   #draft(plot: Plot, actions: ActionDraft[], gates: GateDraft[]): void {
     const { component } = plot.context.entry
     const { kind } = this.#input
@@ -122,12 +146,17 @@ export class ActionPlanner {
     const approved = new Set<Before>()
     for (const instance of plot.instances) {
       const own = kind === 'check' ? [] : findOwn(plot, instance)
+      if (isPreflight(instance)) {
+        actions.push({ id: instance.id, entry: plot.context.entry, instance, isDeparture: false, after: own })
+        continue
+      }
       const others = this.#findOthers(plot, instance)
       const isBegin = own.length === 0
       if (approval !== undefined && isBegin) for (const entry of others) approved.add(entry)
       const wave = plot.waveOf(instance)
+      const preflights = isBegin && this.#preflightGates.size > 0 ? [...findPreflights(plot, instance), ...(this.#preflightGates.get(instance.node) ?? [])] : []
       const isBehindGate = wave > 1 && !own.some((entry) => plot.waveOf(entry) === wave)
-      actions.push({ id: instance.id, entry: plot.context.entry, instance, isDeparture: false, after: [...own, ...(approval !== undefined && isBegin ? [approval] : others), ...(isBehindGate ? [waveGateOf(plot, wave - 1)] : [])] })
+      actions.push({ id: instance.id, entry: plot.context.entry, instance, isDeparture: false, after: [...own, ...(approval !== undefined && isBegin ? [approval] : others), ...(isBehindGate ? [waveGateOf(plot, wave - 1)] : []), ...preflights] })
     }
     if (approval !== undefined) gates.push({ id: approval, component: component.name, after: approved, approve: true, maxFailures: 0, meaning: `the start of ${component.name} (${describeNodes(plot.context.nodes)})` })
     gates.push(...draftWaveGates(plot, approval))
@@ -196,6 +225,7 @@ export class ActionPlanner {
       key: content.key,
       unchanged: null,
       verifies: [],
+      ...(mode === 'do' && isPreflight(instance) && { isPreflight: true as const }),
       ...(!isDeparture && isAddition(entry.component.on, node) && { isAddition: true as const }),
       ...(isDeparture && { isDeparture: true as const }),
     }
@@ -218,6 +248,11 @@ export class ActionPlanner {
   }
 }
 
+const preflightGate = 'preflight'
+
+/** Whether the gate stands behind preflights. */
+export const isPreflightGate = ({ component, id }: Gate): boolean => component === reservedComponent && id.startsWith(gateIdOf(reservedComponent, preflightGate))
+
 const isNeeded = ({ needs, prepared }: CompiledAction, { relation }: Binding): boolean => needs === null || needs.includes(relation) || prepared.includes(relation)
 
 const isBundle = (entry: Before | ActionId): entry is Bundle => typeof entry !== 'string' && 'members' in entry
@@ -230,7 +265,7 @@ const waveGateOf = ({ context }: Plot, wave: number): ActionId => gateIdOf(conte
 function draftWaveGates(plot: Plot, approval: ActionId | undefined): GateDraft[] {
   const component = plot.context.entry.component.name
   const byWave = plot.waves.map((): Instance[] => [])
-  if (byWave.length > 0) for (const instance of plot.instances) byWave[plot.waveOf(instance) - 1]!.push(instance)
+  if (byWave.length > 0) for (const instance of plot.instances) if (!isPreflight(instance)) byWave[plot.waveOf(instance) - 1]!.push(instance)
   return plot.waves.slice(0, -1).map(({ approve, maxFailures }, index): GateDraft => {
     const earlier = index > 0 ? waveGateOf(plot, index) : approval
     return { id: waveGateOf(plot, index + 1), component, after: [...byWave[index]!, ...(earlier === undefined ? [] : [earlier])], approve, maxFailures, meaning: describeWave(component, plot.waves, index + 1), isOrderOnly: true }

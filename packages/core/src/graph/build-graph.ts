@@ -78,7 +78,8 @@ export function buildGraph({ plan, catalog, nodes, placement: previous, kind, ap
   const earlier = new Map(kind === 'apply' && previous !== undefined ? Object.entries(previous).map(([group, chosen]) => [group, new Set(chosen)]) : [])
   const isAddition = (group: string, node: NodeId) => earlier.get(group)?.has(node) === false
   const departures = new DeparturePlanner({ kind, catalog, leaving, contexts, isRegistered: (node) => records.has(node), context, problems: collected })
-  const planned = new ActionPlanner({ kind, contexts, wavesOf, operation: operation && { name: operation.name, parts: resolved!.parts }, isAddition, joinedAtOf: (node) => records.get(node)!.joinedAt, departures, problems: collected }).plan()
+  const rollout = buildRollout(plan)
+  const planned = new ActionPlanner({ kind, contexts, wavesOf, isTolerant: rollout.maxFailures !== 0, operation: operation && { name: operation.name, parts: resolved!.parts }, isAddition, joinedAtOf: (node) => records.get(node)!.joinedAt, departures, problems: collected }).plan()
   const outputs = kind === 'apply' ? buildOutputs(contexts.values(), planned.actions, collected) : []
   if (collected.length > 0) return { ok: false, problems: limitProblems(collected) }
   const graph = {
@@ -90,7 +91,7 @@ export function buildGraph({ plan, catalog, nodes, placement: previous, kind, ap
     ...(Object.keys(secrets.versions()).length > 0 && { secretVersions: secrets.versions() }),
     ...(outputs.length > 0 && { outputs }),
     placement,
-    rollout: buildRollout(plan),
+    rollout,
     limits: buildLimits(plan),
     ...(leaving.length > 0 && { departures: departures.describe() }),
     ...(kind === 'apply' && { known: buildKnown([placement, inheritance?.before?.placement ?? {}, ...leaving.map((former) => former.placement)], records, inheritance) }),

@@ -2,7 +2,7 @@
  * The actions of one component before their commands are rendered: which there are, what each comes after within the component, and in which wave each is.
  *
  * Waves: an action is in the wave of its node, or in a later one when something of the component that it comes after is. So what waits for all nodes is in the last
- * wave, and no action waits for one of a later wave: there is no circle.
+ * wave, and no action waits for one of a later wave: there is no circle. A preflight is in the first wave wherever it is made: nothing begins before it.
  */
 import type { CompiledAction } from '../blueprint/compiled-blueprint.js'
 import type { EvaluationContext } from '../blueprint/expression.js'
@@ -75,7 +75,7 @@ export const nodesOf = ({ on, isOnEveryNode }: CompiledAction, nodes: readonly N
 
 function instantiate(kind: TaskKind, context: ComponentContext): Instance[] {
   const component = context.entry.component.name
-  const phases = kind === 'destroy' ? ['remove'] : ['apply', 'check']
+  const phases = kind === 'destroy' ? ['remove'] : ['preflight', 'apply', 'check']
   return context.entry.blueprint.compiled.actions.filter((action) => phases.includes(action.phase)).flatMap((action) => {
     if (action.on === 'relation') return instantiateForConsumers(context, action)
     return nodesOf(action, context.nodes).map((node): Instance => ({ id: actionIdOf(component, action.name, node), name: action.name, node, action, context: context.at(node), consumer: null, ofWave: null }))
@@ -84,6 +84,9 @@ function instantiate(kind: TaskKind, context: ComponentContext): Instance[] {
 
 /** Whether the action changes nodes in a task that goes forward: checks look at what it did, and waves count by it. */
 const isDoing = ({ phase }: CompiledAction): boolean => phase === 'apply' || phase === 'operation'
+
+/** Whether it looks at its node before the task changes anything. */
+export const isPreflight = ({ action }: Instance): boolean => action.phase === 'preflight'
 
 /** What is to be made of the component by an operation: nothing where `part` is undefined. */
 export interface OperationPlot {
@@ -141,7 +144,7 @@ function findLast(instances: readonly Instance[]): readonly Instance[] {
   const own = instances.filter((instance) => instance.consumer === null)
   const checks = own.filter((instance) => instance.action.phase === 'check')
   const waitedFor = new Set(own.flatMap((instance) => instance.action.after))
-  return checks.length > 0 ? checks : own.filter((instance) => !waitedFor.has(instance.action.name))
+  return checks.length > 0 ? checks : own.filter((instance) => !isPreflight(instance) && !waitedFor.has(instance.action.name))
 }
 
 function buildWaveFinder(plot: Plot): (entry: Before) => number {
@@ -151,7 +154,7 @@ function buildWaveFinder(plot: Plot): (entry: Before) => number {
   const find = (entry: Before): number => {
     const found = known.get(entry)
     if (found !== undefined) return found
-    let wave = 'members' in entry ? 1 : (entry.ofWave ?? ofNode.get(entry.node) ?? 1)
+    let wave = 'members' in entry ? 1 : (entry.ofWave ?? (isPreflight(entry) ? 1 : (ofNode.get(entry.node) ?? 1)))
     for (const before of 'members' in entry ? entry.members : findOwn(plot, entry)) wave = Math.max(wave, find(before))
     known.set(entry, wave)
     return wave
@@ -177,6 +180,10 @@ export function findOwn(plot: Plot, instance: Instance): readonly Before[] {
   if (instance.ofWave !== null) return findOwnOfWave(plot, instance, instance.ofWave)
   return instance.action.phase === 'check' ? [...findChecked(plot, instance), ...findEarlier(plot, instance)] : findEarlier(plot, instance)
 }
+
+/** The preflights of the component on the node of the instance: they make what its other actions stand on. */
+export const findPreflights = (plot: Plot, { node }: Instance): readonly Instance[] =>
+  plot.context.entry.blueprint.compiled.actions.filter(({ phase }) => phase === 'preflight').flatMap(({ name }) => plot.byNode.get(placeKey(name, node)) ?? [])
 
 /** The actions of `after`, node by node where both run on each node. */
 const findEarlier = (plot: Plot, instance: Instance): readonly Before[] => instance.action.after.flatMap((name) => findOf(plot, name, instance))

@@ -6,7 +6,7 @@ import type { Command } from '../command/command-schema.js'
 import type { ActionId, NodeId, TaskId } from '../ids.js'
 import type { Action, Gate, Verification } from './action-graph.js'
 import { actionIdOf, reservedComponent } from './action-ids.js'
-import { betweenCommandsMs } from './action-planner.js'
+import { betweenCommandsMs, isPreflightGate } from './action-planner.js'
 import type { Content } from './content.js'
 import { digestOf } from './digest.js'
 
@@ -69,12 +69,21 @@ interface OpenVerification {
 }
 
 /**
- * The gates, of which those with an approval come after the looks at what comes right after them too: whether there is anything to approve is known then. `actions`: as marked.
+ * The gates, of which those with an approval come after the looks at what comes right after them too: whether there is anything to approve is known then. Those behind preflights do not
+ * wait for the ones that are unchanged: a node that is away now, and could be what it is to be before, keeps no other from beginning. `actions`: as marked.
  */
 export function markGates(gates: readonly Gate[], actions: readonly Action[]): Gate[] {
   const looks = new Map<ActionId, Set<ActionId>>(gates.filter((gate) => gate.approve).map((gate) => [gate.id, new Set(gate.after)]))
-  for (const { after, unchanged } of actions) if (unchanged !== null && unchanged.check !== null) for (const id of after) looks.get(id)?.add(unchanged.check)
-  return gates.map((gate) => (gate.approve ? { ...gate, after: [...looks.get(gate.id)!].sort() } : gate))
+  const passed = new Set<ActionId>()
+  for (const { id, after, unchanged, isPreflight } of actions) {
+    if (unchanged === null) continue
+    if (isPreflight) passed.add(id)
+    if (unchanged.check !== null) for (const before of after) looks.get(before)?.add(unchanged.check)
+  }
+  return gates.map((gate) => {
+    if (isPreflightGate(gate)) return { ...gate, after: gate.after.filter((id) => !passed.has(id)) }
+    return gate.approve ? { ...gate, after: [...looks.get(gate.id)!].sort() } : gate
+  })
 }
 
 /** Collects what is to be verified: one action for each node, and more where there is much to ask, or one would be too large. */

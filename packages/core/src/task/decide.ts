@@ -25,7 +25,7 @@ export function decide(task: TrackedTask, world: World, now: number, limits: Tas
   if (isOverLimit(task, now)) return [record({ type: 'taskLimitReached', reason: describeLimit(task) })]
   const settled = settle(task, world, now, limits)
   if (settled.length > 0 || task.state === 'paused') return settled
-  const skipped = skip(task, limits)
+  const skipped = skip(task, world, limits)
   if (skipped.length > 0) return skipped
   if (task.index.open === 0) return [record(concludeTask(task))]
   return task.state === 'cancelling' ? askToCancel(task) : send(task, world, now, limits)

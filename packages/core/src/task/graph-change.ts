@@ -1,5 +1,6 @@
 /** What a retry with new parameters may change of a graph: the commands of actions that have not succeeded, and nothing about which actions there are. */
 import type { Action, ActionGraph, Gate } from '../graph/action-graph.js'
+import { isPreflightGate } from '../graph/action-planner.js'
 import { digestOfGraph, encodeCanonical } from '../graph/digest.js'
 import type { ActionId } from '../ids.js'
 import type { TrackedTask } from './tracked-task.js'
@@ -67,10 +68,13 @@ export function rebaseGraph(before: ActionGraph, fresh: ActionGraph): ActionGrap
   if (countPlain(fresh) !== countPlain(before) || !before.actions.every(isKnown)) return fresh
   if (fresh.gates.length !== before.gates.length || !before.gates.every(({ id }) => freshGates.has(id))) return fresh
   const actions = before.actions.map((action) => (verifying.has(action.id) ? action : rebaseAction(action, freshActions.get(action.id) as Action)))
-  const gates = before.gates.map(({ id }) => freshGates.get(id) as Gate)
+  const gates = before.gates.map((gate) => rebaseGate(gate, freshGates.get(gate.id) as Gate))
   const { digest: _digest, ...rest } = { ...fresh, actions, gates }
   return { ...rest, digest: digestOfGraph(rest) }
 }
+
+/** Which preflights are unchanged by now is no change of the plan either. */
+const rebaseGate = (before: Gate, fresh: Gate): Gate => (isPreflightGate(before) ? { ...fresh, after: before.after } : fresh)
 
 /** Retries and limits are no parameters; those of before stay, whatever the catalog says by now. Nor is which nodes were new, which a planning on the nodes of the task does not see. */
 const rebaseAction = (before: Action, fresh: Action): Action => ({

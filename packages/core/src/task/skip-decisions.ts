@@ -1,21 +1,24 @@
 /** Decisions about what can no longer run: it is skipped, with the reason. */
-import { type Decision, record } from './decision.js'
+import { type Decision, record, type World } from './decision.js'
+import { isAccepted } from './send-decisions.js'
 import { type AnyVertex, type Group, isVerifying, type Vertex } from './task-index.js'
 import type { TaskLimits } from './task-limits.js'
 import type { TrackedTask } from './tracked-task.js'
 
 /** What is to be skipped now, at most `limits.decisionsAtOnce`. */
-export function skip(task: TrackedTask, { decisionsAtOnce: most }: TaskLimits): Decision[] {
+export function skip(task: TrackedTask, world: World, { decisionsAtOnce: most }: TaskLimits): Decision[] {
   const { index } = task
   const stop = reasonToStop(task)
+  // A failure keeps no node from being looked at, as far as nobody has to wait for it.
+  const isKept = ({ action, cause }: Vertex): boolean => action.isPreflight === true && cause === null && isAccepted(action, world.reachOf(action.node).state)
   if (stop === undefined) {
     const found = findDoomed(index.doomed.first(most), most)
-    for (const group of index.stoppedGroups) for (const vertex of listPending(group.vertices, group.pendingFrom, most - found.size)) if (!found.has(vertex)) found.set(vertex, reasonOfGroup(group))
+    for (const group of index.stoppedGroups) for (const vertex of listPending(group.vertices, group.pendingFrom, most - found.size, isKept)) if (!found.has(vertex)) found.set(vertex, reasonOfGroup(group))
     return [...found].map(([vertex, reason]) => skipOf(vertex, reason))
   }
   const decisions: Decision[] = []
   if (task.state === 'cancelling') for (const vertex of index.retries.first(most)) decisions.push(skipOf(vertex, `${stop} while it waited for another attempt; ${vertex.view.reason}`))
-  for (const vertex of listPending(index.vertices, index.pendingFrom, most - decisions.length)) decisions.push(skipOf(vertex, vertex.cause === null || wasSkipped(vertex.cause) ? stop : reasonOfDoom(vertex.cause)))
+  for (const vertex of listPending(index.vertices, index.pendingFrom, most - decisions.length, task.state === 'cancelling' ? () => false : isKept)) decisions.push(skipOf(vertex, vertex.cause === null || wasSkipped(vertex.cause) ? stop : reasonOfDoom(vertex.cause)))
   return decisions
 }
 
@@ -24,9 +27,12 @@ const wasSkipped = (cause: AnyVertex): boolean => cause.view.state === 'skipped'
 
 const skipOf = (vertex: Vertex, reason: string): Decision => record({ type: 'actionSkipped', action: vertex.action.id, reason })
 
-function listPending(vertices: readonly Vertex[], from: number, most: number): Vertex[] {
+function listPending(vertices: readonly Vertex[], from: number, most: number, isKept: (vertex: Vertex) => boolean): Vertex[] {
   const found: Vertex[] = []
-  for (let at = from; at < vertices.length && found.length < most; at++) if (vertices[at]?.view.state === 'pending') found.push(vertices[at] as Vertex)
+  for (let at = from; at < vertices.length && found.length < most; at++) {
+    const vertex = vertices[at] as Vertex
+    if (vertex.view.state === 'pending' && !isKept(vertex)) found.push(vertex)
+  }
   return found
 }
 

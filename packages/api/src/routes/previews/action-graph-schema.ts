@@ -39,6 +39,7 @@ export const graphFields = {
       verifies: Type.Array(Type.Object({ action: Type.String(), commands: Type.Integer() }), { description: 'Whose effects it looks after, and with how many of its commands, in their order.' }),
       isDeparture: Type.Optional(Type.Literal(true, { description: 'It takes away what no longer belongs to the deployment.' })),
       isAddition: Type.Optional(Type.Literal(true, { description: 'Its group got the node since the last apply.' })),
+      isPreflight: Type.Optional(Type.Literal(true, { description: 'Looks whether its node can be what it is to be, before anything else begins.' })),
     }),
     { description: 'Each action after those it depends on.' },
   ),
