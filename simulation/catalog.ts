@@ -10,7 +10,7 @@ parameters:
     behaviour: { type: string, default: '{}' }
 `
 
-// Three actions of an ordinary service: two commands, one, and a check that is a gate between waves.
+// Actions of an ordinary service: a look at the node, two commands, one, and a check that is a gate between waves.
 const service = `
 apiVersion: lichen.dev/v1
 kind: Blueprint
@@ -19,6 +19,13 @@ version: 1.0.0
 summary: A service of the simulation, every effect of which can be checked.
 ${parameters}
 actions:
+  preflight:
+    timeoutS: 25
+    retry: { attempts: 2, backoffS: 0.5 }
+    commands:
+      - name: look
+        timeoutS: 20
+        run: { argv: [sim, do, 'look:{{ deployment.name }}/{{ component.name }}:{{ params.version }}', '{{ params.behaviour }}'], verify: [sim, check, 'look:{{ deployment.name }}/{{ component.name }}:{{ params.version }}'] }
   install:
     timeoutS: 25
     retry: { attempts: 3, backoffS: 1 }
@@ -73,7 +80,7 @@ actions:
 `
 
 /** The effects that an action stands for, by the name of the action in its blueprint, without component and version. */
-export const effectsOf: Readonly<Record<string, readonly string[]>> = { install: ['unpack', 'enable'], configure: ['configure'], migrate: ['migrate'], check: [] }
+export const effectsOf: Readonly<Record<string, readonly string[]>> = { install: ['unpack', 'enable'], configure: ['configure'], preflight: ['look'], migrate: ['migrate'], check: [] }
 
 /** Key of an effect in the ledger. */
 export const effectKey = (effect: string, deployment: string, component: string, version: string): string => `${effect}:${deployment}/${component}:${version}`

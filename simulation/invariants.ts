@@ -221,8 +221,8 @@ export class Invariants {
     const blocker = model.blockerOf(one.action.after)
     if (blocker !== undefined) this.fail(1, `${task} sent ${event.action}: ${blocker}`)
     if (model.state !== 'running') this.fail(3, `${task} sent ${event.action} while it is ${model.state}`)
-    // What has begun may be tried again; what has not must not begin.
-    if (one.isBegun) return
+    // What has begun may be tried again, and a failure keeps no node from being looked at; what else has not begun must not begin.
+    if (one.isBegun || one.action.isPreflight) return
     const { maxFailures, groups } = model.graph.rollout
     const group = groups[one.action.group]
     if (maxFailures !== null && model.countFailures() > maxFailures) this.fail(3, `${task} sent ${event.action} after ${model.countFailures()} failures; ${maxFailures} may`)

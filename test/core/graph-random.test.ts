@@ -18,13 +18,14 @@ const shuffle = <T>(list: readonly T[], random: (below: number) => number): T[] 
 
 const byId = <T extends { readonly id: string }>(list: readonly T[]): Map<string, T> => new Map(list.map((entry) => [entry.id, entry]))
 
-/** Four layers, each provides one interface and may use that of the layer below; with and without checks, per-relation actions, first nodes and waits of their own; in some a first node waits for all others. */
+/** Four layers, each provides one interface and may use that of the layer below; with and without preflights, checks, per-relation actions, first nodes and waits of their own; in some a first node waits for all others. */
 const catalog: Catalog = buildCatalog([0, 1, 2, 3].map((layer) => makeBlueprint(`layer-${layer}`, `
 parameters: {type: object, additionalProperties: false, properties: {size: {type: integer, default: ${layer}}}}
 secrets: {key: {}}
 ${layer > 0 ? `requires: {below: {interface: i${layer - 1}, optional: true, with: {who: '{{ component.name }}'}}}` : ''}
 provides: {self: {interface: i${layer}, inputs: {type: object}, secrets: {token: {}}, outputs: {hosts: {type: list, value: 'nodes.map(n, n.address)'}, token: {type: string, value: relation.secrets.token}}${layer % 2 ? ', action: grant, removeAction: revoke' : ''}}}
 actions:
+  ${layer !== 1 ? 'preflight: {commands: [{name: f, note: {text: f}}]}' : ''}
   packages: {needs: [], commands: [{name: p, package: {names: [pk]}}]}
   init: {on: first, ${layer % 2 ? 'after: [], ' : ''}commands: [{name: i, run: {argv: [init], creates: /i, outputs: {id: {from: stdout}}}}]}
   join: {after: [packages, init], commands: [{name: j, note: {text: '{{ outputs.init.id }} {{ secrets.key }} {{ params.size }}${layer > 0 ? "{% if uses.below %} {{ uses.below.hosts | join }} {{ uses.below.token }}{% endif %}" : ''}'}}]}
@@ -72,6 +73,20 @@ function findAncestors(graph: ActionGraph): Map<string, Set<string>> {
   }
 }
 
+/** What waits for no provider. */
+const isEarly = (name: string): boolean => name === 'packages' || name === 'preflight'
+
+/** What an apply promises of preflights, as [who waits, for whom, whether it does]. Where some actions may fail, nodes do not wait for each other. */
+function listPreflightPromises(graph: ActionGraph): [string, string, boolean][] {
+  const ancestors = findAncestors(graph)
+  const [looks, others] = [graph.actions.filter(({ name }) => name === 'preflight'), graph.actions.filter(({ name, verifies }) => name !== 'preflight' && verifies.length === 0)]
+  const isTolerant = graph.rollout.maxFailures !== 0
+  return [
+    ...looks.map((look): [string, string, boolean] => [look.id, 'nothing', [...ancestors.get(look.id)!].every((id) => id.startsWith('lichen/verify'))]),
+    ...others.flatMap((action) => looks.filter(({ node, unchanged }) => unchanged === null && (!isTolerant || node === action.node)).map((look): [string, string, boolean] => [action.id, look.id, ancestors.get(action.id)!.has(look.id)])),
+  ]
+}
+
 /** Every promise of order between components, as [who waits, for whom, whether it does]. */
 function listPromises(plan: Plan, graph: ActionGraph): [string, string, boolean][] {
   const ancestors = findAncestors(graph)
@@ -80,7 +95,7 @@ function listPromises(plan: Plan, graph: ActionGraph): [string, string, boolean]
   return plan.components.flatMap((component) =>
     [...Object.values(component.uses ?? {}), ...(component.after ?? [])].flatMap((provider) => {
       const [first, then] = graph.kind === 'destroy' ? [component.name, provider] : [provider, component.name]
-      const waiting = of(then).filter((action) => !isPerRelation(action.name) && (graph.kind === 'destroy' || action.name !== 'packages'))
+      const waiting = of(then).filter((action) => !isPerRelation(action.name) && (graph.kind === 'destroy' || !isEarly(action.name)))
       const awaited = of(first).filter((action) => !isPerRelation(action.name) || action.name.endsWith(`:${component.name}.below`))
       return waiting.flatMap((action) => awaited.filter((other) => !(isPerRelation(other.name) && graph.kind === 'destroy')).map((other): [string, string, boolean] => [action.id, other.id, ancestors.get(action.id)!.has(other.id)]))
     }),
@@ -93,7 +108,7 @@ t.test('random plans keep their promises of order, and their graphs depend on co
     const { plan, nodes, random } = makeCase(seed)
     for (const kind of ['apply', 'check', 'destroy'] as const) {
       const graph = build(plan, nodes, kind)
-      const promises = kind === 'check' ? [] : listPromises(plan, graph)
+      const promises = kind === 'check' ? [] : [...listPromises(plan, graph), ...(kind === 'apply' ? listPreflightPromises(graph) : [])]
       const broken = promises.filter(([, , isKept]) => !isKept)
       kept += promises.length - broken.length
       if (broken.length > 0) t.fail(`seed ${seed}, ${kind}`, { broken: broken.slice(0, 5) })
@@ -122,7 +137,7 @@ function listRolloutPromises(plan: Plan, graph: ActionGraph, size: number): [str
   const isBefore = (gate: string, id: string) => ancestors.get(id)!.has(gate)
   const gates = new Set<string>(graph.gates.map(({ id }) => id))
   return plan.components.flatMap((component): [string, boolean][] => {
-    const own = graph.actions.filter((action) => action.component === component.name)
+    const own = graph.actions.filter((action) => action.component === component.name && action.name !== 'preflight')
     const approval = own.map((action): [string, boolean] => [`${action.id} waits for the approval`, isBefore(`${component.name}/approval`, action.id)])
     const placed = graph.placement[component.on]!
     const last = Math.ceil(placed.length / size)
@@ -149,11 +164,13 @@ t.test('waves and approvals add to the order and take nothing from it', async (t
     const plain = build(plan, nodes, 'apply')
     for (const [id, before] of findAncestors(plain)) {
       if (!ancestors.has(id)) continue // a barrier that is not needed any more
-      const lost = [...before].filter((other) => other.includes('@') && !ancestors.get(id)!.has(other))
+      const lost = [...before].filter((other) => other.includes('@') && !other.includes('/preflight@') && !ancestors.get(id)!.has(other))
       if (lost.length > 0) t.fail(`seed ${seed}: ${id} no longer waits for ${lost.join(', ')}`)
     }
     if (!plain.actions.every(({ id }) => ancestors.has(id))) t.fail(`seed ${seed}: an action is gone`)
     const promises = rolled.rollout?.by === undefined ? listRolloutPromises(rolled, graph, size) : []
+    const early = listPreflightPromises(graph).filter(([, , isKept]) => !isKept)
+    if (early.length > 0) t.fail(`seed ${seed}: who does not wait for a look`, { early: early.slice(0, 5) })
     const broken = promises.filter(([, isKept]) => !isKept)
     kept += promises.length - broken.length
     if (broken.length > 0) t.fail(`seed ${seed}, waves of ${size}`, { broken: broken.slice(0, 5) })
@@ -174,7 +191,11 @@ t.test('whatever part of a deployment is applied already, only that is unchanged
     const again = build(rolled, nodes, 'apply', undefined, applied)
     const looks = new Set(again.actions.filter((action) => action.verifies.length > 0).map(({ id }) => id))
     const withoutLooks = again.gates.map((gate) => ({ ...gate, after: gate.after.filter((id) => !looks.has(id)) }))
-    if (!isDeepStrictEqual(byId(withoutLooks), byId(graph.gates))) t.fail(`seed ${seed}: gates moved`)
+    const passed = new Set(again.actions.filter(({ name, unchanged }) => name === 'preflight' && unchanged !== null).map(({ id }) => id))
+    const planned = graph.gates.map((gate) => (gate.id.startsWith('lichen/preflight') ? { ...gate, after: gate.after.filter((id) => !passed.has(id)) } : gate))
+    const early = listPreflightPromises(again).filter(([, , isKept]) => !isKept)
+    if (early.length > 0) t.fail(`seed ${seed}: who does not wait for a look`, { early: early.slice(0, 5) })
+    if (!isDeepStrictEqual(byId(withoutLooks), byId(planned))) t.fail(`seed ${seed}: gates moved`)
     for (const gate of again.gates) {
       const next = new Set(again.actions.filter((action) => action.after.includes(gate.id)).flatMap((action) => action.unchanged?.check ?? []))
       if (gate.approve && ![...next].every((id) => gate.after.includes(id))) t.fail(`seed ${seed}: ${gate.id} asks before it is known whether there is anything to approve`)
