@@ -49,6 +49,32 @@ t.test('contents that are not shown: secret, binary, very large', async (t) => {
   t.match(diff, /… \d+ bytes in all, the rest is cut …$/)
 })
 
+t.test('a file with secrets is compared option by option: what drifted is shown, and no secret, be it known or not', async (t) => {
+  const gateway = await startGateway(t)
+  const { directory } = await startTestAgent(t, gateway)
+  const path = join(directory, 'nova.conf')
+  const secrets = ['PasswordOfNow123']
+  const content = '[DEFAULT]\nworkers = 2\nconnection = mysql://nova:PasswordOfNow123@10.0.0.1/nova\n'
+  const ask = async (mode: 'do' | 'check'): Promise<AttemptResult> => {
+    const key = gateway.order({ commands: [makeCommand('file', { path, content, secret: true })], mode, secrets })
+    return (await eventually(t, 'the result', () => gateway.resultOf(key))).result
+  }
+  const made = await ask('do')
+  t.equal(made.commands[0]?.diff, `${path}: content differs (new, ${Buffer.byteLength(content)} bytes; not shown)`)
+  writeFileSync(path, content.replace('workers = 2', 'workers = 7\nextra = PasswordOfThen456').replace(secrets[0]!, 'PasswordOfThen456'))
+  const preview = await ask('check')
+  const diff = '@@ -1,4 +1,3 @@\n [DEFAULT]\n-workers = 7\n-extra = (not shown)\n-connection = (not shown)\n+workers = 2\n+connection = mysql://nova:***@10.0.0.1/nova\n'
+  t.equal(preview.commands[0]?.diff, `--- ${path}\n+++ ${path}\n${diff}`)
+  const repair = await ask('do')
+  t.match(repair, { outcome: 'succeeded', changed: true, commands: [{ diff: preview.commands[0]!.diff! }] })
+  t.match(await ask('check'), { changed: false })
+  writeFileSync(path, Buffer.from([0xff, 0xfe, 0x00]))
+  t.match((await ask('check')).commands[0]?.diff, /content differs \(3 → \d+ bytes; not shown\)$/)
+  writeFileSync(path, 'workers = 2\n'.repeat(30_000))
+  t.match((await ask('check')).commands[0]?.diff, /content differs \(360000 → \d+ bytes; not shown\)$/)
+  t.notMatch(JSON.stringify([made, preview, repair]), /PasswordOf/)
+})
+
 t.test('what stands in the way of a file is said, links are replaced, absence is kept', async (t) => {
   const gateway = await startGateway(t)
   const { directory } = await startTestAgent(t, gateway)

@@ -4,9 +4,11 @@ import type { Stats } from 'node:fs'
 import { basename, dirname, join } from 'node:path'
 import { isUtf8 } from 'node:buffer'
 import type { CommandSpec } from '@lichen/core'
+import type { Masker } from '../output/masker.js'
 import { checkConfinedPath } from './confinement.js'
 import { compareOwnership, type Ownership, resolveOwnership } from './ownership.js'
 import { failure, type Finding, type Primitive } from './primitive.js'
+import { buildPrivateDiff } from './private-diff.js'
 
 type Spec = CommandSpec<'file'>
 /** Above this no line-by-line diff is made: it would take seconds and be cut anyway. */
@@ -15,7 +17,7 @@ const newFileMode = 0o644
 
 /** See the file header. */
 export const file: Primitive<'file'> = {
-  async check(spec, { confine }) {
+  async check(spec, { confine, log }) {
     const confined = checkConfinedPath(spec.path, confine)
     if (confined) return { failure: confined }
     const stats = await lstatIfThere(spec.path)
@@ -25,7 +27,7 @@ export const file: Primitive<'file'> = {
     const wanted = resolveOwnership(spec)
     // In check mode the user may be made by an earlier command of the same run.
     if ('failure' in wanted) return { isThere: false, difference: wanted.failure.message }
-    return await compare(spec, stats, wanted)
+    return await compare(spec, stats, wanted, log.masker)
   },
 
   async do(spec) {
@@ -47,24 +49,29 @@ function checkAbsent(path: string, stats: Stats | undefined): Finding {
   return { isThere: false, difference: `- ${path}` }
 }
 
-async function compare(spec: Spec, stats: Stats | undefined, wanted: Ownership): Promise<Finding> {
+async function compare(spec: Spec, stats: Stats | undefined, wanted: Ownership, masker: Masker): Promise<Finding> {
   const content = Buffer.from(spec.content ?? '', 'utf8')
   const present = stats?.isFile() ? await readFile(spec.path) : undefined
   const lines = stats?.isFile() ? compareOwnership(stats, wanted) : []
   if (present?.equals(content)) return lines.length === 0 ? { isThere: true } : { isThere: false, difference: `${spec.path}: ${lines.join(', ')}` }
-  const what = await describeContent(spec, present, content)
+  const what = await describeContent(spec, present, content, masker)
   const kind = stats && !stats.isFile() ? ` (not a regular file; it will be replaced)` : ''
   return { isThere: false, difference: [what + kind, ...lines.map((line) => `${spec.path}: ${line}`)].join('\n') }
 }
 
-async function describeContent(spec: Spec, present: Buffer | undefined, content: Buffer): Promise<string> {
+async function describeContent({ path, secret }: Spec, present: Buffer | undefined, content: Buffer, masker: Masker): Promise<string> {
   const sizes = present ? `${present.length} → ${content.length} bytes` : `new, ${content.length} bytes`
-  if (spec.secret) return `${spec.path}: content differs (${sizes}; not shown)`
-  if (present && !isUtf8(present)) return `${spec.path}: binary content differs (${sizes})`
-  if (content.length > maxDiffBytes || (present?.length ?? 0) > maxDiffBytes) return `${spec.path}: content differs (${sizes})`
-  const { createTwoFilesPatch } = await import('diff')
-  const patch = createTwoFilesPatch(present ? spec.path : '/dev/null', spec.path, present?.toString('utf8') ?? '', content.toString('utf8'), undefined, undefined, { context: 3, timeout: 500 })
-  return patch?.replace(/^=+\n/, '') ?? `${spec.path}: content differs (${sizes})`
+  const isText = present === undefined || isUtf8(present)
+  const isLarge = content.length > maxDiffBytes || (present?.length ?? 0) > maxDiffBytes
+  if (secret) {
+    const diff = present && isText && !isLarge ? await buildPrivateDiff(path, present.toString('utf8'), content.toString('utf8'), masker) : undefined
+    return diff ?? `${path}: content differs (${sizes}; not shown)`
+  }
+  if (!isText) return `${path}: binary content differs (${sizes})`
+  if (isLarge) return `${path}: content differs (${sizes})`
+  const { createTwoFilesPatch, FILE_HEADERS_ONLY } = await import('diff')
+  const patch = createTwoFilesPatch(present ? path : '/dev/null', path, present?.toString('utf8') ?? '', content.toString('utf8'), undefined, undefined, { context: 3, timeout: 500, headerOptions: FILE_HEADERS_ONLY })
+  return patch ?? `${path}: content differs (${sizes})`
 }
 
 /**

@@ -51,7 +51,7 @@ export const FileSchema = Type.Object(
     mode: Type.Optional(Mode),
     owner: Type.Optional(Type.String()),
     group: Type.Optional(Type.String()),
-    secret: Type.Optional(Type.Boolean({ description: 'The content is not shown in diffs.' })),
+    secret: Type.Optional(Type.Boolean({ description: 'It holds secrets: diffs show the options that differ, and no value that may be one.' })),
   },
   strict,
 )

@@ -30,6 +30,12 @@ function toReference(secret: string | undefined, action: string | undefined, nam
   return secret === undefined ? { kind: 'output', action: action ?? '', name: name ?? '' } : { kind: 'secret', name: secret }
 }
 
+/** What a check puts in the place of an output that its action has not given yet. */
+export const buildStandIn = (action: string, name: string): string => `(what ${action} will give as ${name})`
+
+/** Whether one stands in the text: the value it stands for may be a secret. */
+export const hasStandIn = (text: string): boolean => /\(what \S+ will give as [^)]+\)/.test(text)
+
 /** A secret that a plan needs: the engine generates it once for each deployment, when it is not there. */
 export interface SecretRequirement {
   /** Unique in the deployment, e.g. `db.rootPassword` or `keystone.database.password`. */

@@ -3,7 +3,7 @@
  * deployment under `deployment/<project>/<deployment>`, made once, and secret outputs under `task/<id>`, replaced when an action runs again.
  */
 import { randomInt } from 'node:crypto'
-import { type ActionGraph, type ActionId, nameOfOutput, type Reference, scopeOfDeployment, scopeOfTask, type SecretRequirement, type TaskId, type TaskKind, type TrackedTask } from '@lichen/core'
+import { type ActionGraph, type ActionId, buildStandIn, nameOfOutput, type Reference, scopeOfDeployment, scopeOfTask, type SecretRequirement, type TaskId, type TaskKind, type TrackedTask } from '@lichen/core'
 import type { SecretStore, Store } from '@lichen/store'
 import { openSecret, type Sealer, sealContext } from '../sealer.js'
 import type { ReferencedValue } from './references.js'
@@ -47,7 +47,7 @@ export async function openTaskSecrets({ secrets, tasks }: Pick<Store, 'secrets' 
       if (secret !== undefined) return asSecret(secret)
       const plain = isOfBefore ? before.get(reference.action)?.outputs[reference.name] : vertex?.view.result?.outputs[reference.name]
       if (plain !== undefined) return { value: plain, isSecret: false }
-      return kind === 'check' ? { value: `(what ${reference.action} will give as ${reference.name})`, isSecret: false } : undefined
+      return kind === 'check' ? { value: buildStandIn(reference.action, reference.name), isSecret: false } : undefined
     },
     async keepOutputs(action, values) {
       await Promise.all(
