@@ -124,6 +124,42 @@ t.test('a disk that is full while lists are fetched is told as that, and with ro
   t.match(await install(), { outcome: 'succeeded', changed: true })
 })
 
+t.test('a dpkg that was killed while it unpacked is repaired: what it was at comes again, with what others need, and nothing is removed for that', { skip: why, timeout: 300_000 }, async (t) => {
+  const repository = makeDirectory(t)
+  // Whichever of the two that need each other is unpacked last does not come to its end, once.
+  const killsDpkg = '#!/bin/sh\n[ ! -e /var/lichen-test.killed ] || exit 0\n[ -e /var/lichen-test.begun ] || { touch /var/lichen-test.begun; exit 0; }\ntouch /var/lichen-test.killed\nkill -KILL $PPID\n'
+  buildRepository(repository, [
+    { name: 'lichen-test-one', version: '1.0', fields: 'Depends: lichen-test-two\n', scripts: { preinst: killsDpkg } },
+    { name: 'lichen-test-two', version: '1.0', fields: 'Depends: lichen-test-one\n', scripts: { preinst: killsDpkg } },
+    { name: 'lichen-test-early', version: '1.0', fields: 'Depends: lichen-test-late\n' },
+    { name: 'lichen-test-late', version: '1.0' },
+    { name: 'lichen-test-orphan', version: '1.0', fields: 'Depends: no-such-package\n' },
+    { name: 'lichen-test-other', version: '1.0' },
+  ])
+  const gateway = await startGateway(t)
+  await startInThrowawayRoot(t, gateway, { '/etc/apt/sources.list': `deb [trusted=yes] file:${repository} ./\n` })
+  const install = (name: string) => answer(t, gateway, [makeCommand('package', { names: [name] }, 90_000)])
+  const states = async () => (await answer(t, gateway, [shellOutput(`[ -z "$(dpkg --audit)" ] || echo not well; dpkg-query -W -f '\${Package} \${db:Status-Status} \${db:Status-Eflag}\\n' 'lichen-test-*' | grep -v not-installed | sort`)])).outputs['text']
+  const unpackAlone = (name: string) => answer(t, gateway, [makeCommand('run', { shell: `dpkg --unpack ${repository}/${name}_1.0_all.deb`, uncheckable: true })])
+
+  t.match(await install('lichen-test-one'), { outcome: 'failed', failure: { code: 'COMMAND_PACKAGE_FAILED', message: /dpkg exited unexpectedly/ } })
+  t.match(await states(), /^not well\nlichen-test-(one half-installed reinstreq\nlichen-test-two unpacked ok|one unpacked ok\nlichen-test-two half-installed reinstreq)$/)
+  const again = await install('lichen-test-one')
+  t.match(again, { outcome: 'succeeded', changed: true }, again.log)
+  t.match(again.log, /dpkg was interrupted before: dpkg --configure -a\n[^]*what it was unpacking comes again, with what others need: apt-get install --fix-broken\n/)
+  t.equal(await states(), 'lichen-test-one installed ok\nlichen-test-two installed ok')
+
+  t.match(await unpackAlone('lichen-test-early'), { outcome: 'succeeded' })
+  const other = await install('lichen-test-other')
+  t.match(other, { outcome: 'succeeded', changed: true }, other.log)
+  t.match(await states(), /^lichen-test-early installed ok\nlichen-test-late installed ok\n/, 'one that it had not come to')
+
+  t.match(await unpackAlone('lichen-test-orphan'), { outcome: 'succeeded' })
+  const removed = await answer(t, gateway, [makeCommand('package', { names: ['lichen-test-other'], state: 'absent' }, 90_000)])
+  t.match(removed, { outcome: 'failed', failure: { code: 'COMMAND_PACKAGE_FAILED', message: /lichen-test-orphan/ } }, 'one that needs what there is not')
+  t.match(await states(), /^not well\n[^]*\nlichen-test-orphan unpacked ok\n/, 'is left to people')
+})
+
 t.test('a policy that a crash left behind is removed, and the one from before comes back', async (t) => {
   const directory = makeDirectory(t)
   const place = { path: join(directory, 'policy-rc.d'), saved: join(directory, 'policy-rc.d.before') }

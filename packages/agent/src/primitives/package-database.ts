@@ -66,6 +66,12 @@ function parseProvided(text: string): Map<string, InstalledPackage> {
   return provided
 }
 
+/** Whether dpkg was interrupted while it unpacked a package: that one is to be installed again. */
+export async function hasHalfUnpacked(context: CommandContext): Promise<boolean> {
+  const flags = await context.run({ argv: ['dpkg-query', '--show', '--showformat=${db:Status-Eflag}\n'], output: 'quiet', captureBytes })
+  return /^reinstreq$/m.test(flags.stdout.toString('utf8'))
+}
+
 /** What apt's lists offer for these names. A name that is missing in the answer is unknown. */
 export async function readAvailable(names: readonly string[], context: CommandContext): Promise<Map<string, AvailablePackage>> {
   const execution = await context.run({ argv: ['apt-cache', 'policy', ...names], output: 'quiet', captureBytes })

@@ -2,14 +2,14 @@
  * Debian packages present, absent or purged, through apt-get. One command at a time on a node; dpkg's own lock is waited for.
  *
  * 1. Packages that are there in an accepted version (with `onlyMissing`: in any) are left alone: nothing is upgraded that was not asked for.
- * 2. A dpkg that was interrupted is repaired first.
+ * 2. A dpkg that was interrupted is repaired first: nothing is removed for that.
  * 3. A name is looked up before it is given to apt-get, which would take an unknown one for a pattern, or `name-` for a removal.
  */
 import { existsSync, readdirSync, statSync } from 'node:fs'
 import type { Clock, CommandSpec } from '@lichen/core'
 import { apt, changePackages, type Failed, packageEnvironment, updateLists } from './apt.js'
 import { checkConfinedKind } from './confinement.js'
-import { type InstalledPackage, readAvailable, readInstalled, splitName } from './package-database.js'
+import { hasHalfUnpacked, type InstalledPackage, readAvailable, readInstalled, splitName } from './package-database.js'
 import { type CommandContext, type Done, failure, type Primitive } from './primitive.js'
 import { installPolicy, removePolicy } from './service-policy.js'
 
@@ -82,18 +82,30 @@ async function bringAbout(spec: Spec, context: CommandContext): Promise<Done> {
   return (await changePackages(['apt-mark', spec.held ? 'hold' : 'unhold', ...names], context)) ?? {}
 }
 
-/** Finishes what an interrupted dpkg left: packages unpacked and not configured. */
+/** Finishes what an interrupted dpkg left: packages unpacked and not configured, half unpacked, or without some that they depend on. */
 async function repair(context: CommandContext): Promise<Failed | undefined> {
   const audit = await context.run({ argv: ['dpkg', '--audit'], env: packageEnvironment, output: 'quiet', captureBytes: 4096 })
   const hasUpdates = existsSync('/var/lib/dpkg/updates') && readdirSync('/var/lib/dpkg/updates').some((name) => /^\d+$/.test(name))
   if (audit.stdout.length === 0 && !hasUpdates) return undefined
   context.log.say('dpkg was interrupted before: dpkg --configure -a')
-  return await withPolicy(false, context, () => changePackages(['dpkg', '--force-confdef', '--force-confold', '--configure', '-a'], context))
+  const failed = await withPolicy(false, context, () => finish(context))
+  // What came before the interruption may have brought policy that nobody told it of.
+  if (!failed) await tellBus(context)
+  return failed
+}
+
+async function finish(context: CommandContext): Promise<Failed | undefined> {
+  const failed = await changePackages(['dpkg', '--force-confdef', '--force-confold', '--configure', '-a'], context)
+  if (context.deadline.reason || (!failed && !(await hasHalfUnpacked(context)))) return failed
+  // dpkg does not configure what it was unpacking, nor what depends on that or on what it had not come to.
+  context.log.say('what it was unpacking comes again, with what others need: apt-get install --fix-broken')
+  if (!areListsFresh(context)) await updateLists(sourcesOfNode, [], context)
+  return await apt('install', ['--fix-broken', '--no-remove', '--no-install-recommends'], context)
 }
 
 /** Fetches the lists when they are absent, old, or without one of the names, then says which names are unknown, and of what that may come. Lists that could not be renewed will do when they have the names. */
 async function findMissing(names: readonly string[], context: CommandContext): Promise<Failed | undefined> {
-  const isFresh = listsAgeMs(context.deadline.clock) < listsMaxAgeMs
+  const isFresh = areListsFresh(context)
   let failed = isFresh ? undefined : await updateLists(sourcesOfNode, [], context)
   let unknown = await listUnknown(names, context)
   if (unknown.length > 0 && isFresh) {
@@ -113,6 +125,8 @@ async function listUnknown(names: readonly string[], context: CommandContext): P
     return !known || (version !== undefined && !known.versions.includes(version))
   })
 }
+
+const areListsFresh = ({ deadline }: CommandContext): boolean => listsAgeMs(deadline.clock) < listsMaxAgeMs
 
 /** Milliseconds since the package lists were fetched; Infinity when there are none. */
 function listsAgeMs(clock: Clock): number {
@@ -141,9 +155,13 @@ async function install(spec: Spec, names: readonly string[], context: CommandCon
   ]
   const before = dbusPolicyTime()
   const failed = await withPolicy(spec.startServices ?? false, context, () => apt('install', [...options, '--', ...names], context))
-  // dbus reads its policy only when told; a package that could not tell it would be refused the bus.
-  if (dbusPolicyTime() !== before && existsSync('/run/systemd/system')) await context.run({ argv: ['systemctl', 'try-reload-or-restart', 'dbus.service'], output: 'quiet' })
+  if (dbusPolicyTime() !== before) await tellBus(context)
   return failed
+}
+
+/** dbus reads its policy only when told; a package that could not tell it would be refused the bus. */
+async function tellBus(context: CommandContext): Promise<void> {
+  if (existsSync('/run/systemd/system')) await context.run({ argv: ['systemctl', 'try-reload-or-restart', 'dbus.service'], output: 'quiet' })
 }
 
 function dbusPolicyTime(): number {
