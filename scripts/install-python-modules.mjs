@@ -5,7 +5,7 @@ import { installPackages, whyNotInstallable } from './debian-packages.mjs'
 
 const python = '/usr/bin/python3'
 /** By the package of the distribution. */
-const modules = { 'python3-cryptography': 'cryptography' }
+const modules = { 'python3-cryptography': 'cryptography', 'python3-pymysql': 'pymysql' }
 
 const findMissing = () => Object.keys(modules).filter((name) => spawnSync(python, ['-c', `import ${modules[name]}`]).status !== 0)
 

@@ -22,7 +22,7 @@ async function start(t: Test) {
         const token = `token-${cloud.logins}`
         cloud.valid.add(token)
         const endpoints = [['public', cloud.public], ['internal', url]].map(([name, where]) => ({ interface: name, region: 'RegionOne', url: where }))
-        return answer(201, { token: { project: { id: 'p1' }, catalog: ['image', 'volumev3', 'network'].map((type) => ({ type, endpoints })) } }, { 'X-Subject-Token': token })
+        return answer(201, { token: { project: { id: 'p1' }, catalog: ['image', 'volumev3', 'network', 'compute'].map((type) => ({ type, endpoints })) } }, { 'X-Subject-Token': token })
       }
       return answer(cloud.valid.has(String(request.headers['x-auth-token'])) ? cloud.status : 401, cloud.answers[String(request.url)] ?? {})
     })
@@ -101,6 +101,48 @@ t.test('a backend of volumes is well once the scheduler puts volumes on it', asy
   }
   cloud.answers = { '/os-services': service(), '/scheduler-stats/get_pools': pools('control@lvm#lvm') }
   t.match(await look({ expects }), well)
+})
+
+t.test('a node that runs servers is well once it is up and mapped in its cell', async (t) => {
+  const { cloud, look } = await start(t)
+  const expects = [{ compute: 'n1' }]
+  const lookAt = (service: object | undefined, ...mapped: string[]) => {
+    cloud.answers['/os-services?binary=nova-compute&host=n1'] = { services: service ? [{ binary: 'nova-compute', host: 'n1', state: 'up', updated_at: '2026-01-01T00:00:00', ...service }] : [] }
+    cloud.answers['/os-hypervisors/detail'] = { hypervisors: mapped.map((host) => ({ service: { host } })) }
+    return look({ expects })
+  }
+  t.match(await lookAt(undefined), { code: 1, said: 'nova-compute on n1 has not reported to the compute service yet\n' })
+  t.match(await lookAt({ state: 'down' }, 'n1'), { code: 1, said: 'nova-compute on n1 is down (last heard of at 2026-01-01T00:00:00)\n' })
+  t.match(await lookAt({}, 'n10', 'control'), { code: 1, said: 'nova-compute on n1 is up, but not mapped in its cell yet: no server can be put on it\n' })
+  t.match(await lookAt({}, 'n10', 'n1'), well)
+})
+
+t.test('a process of the compute service that is down is named, as long as none of its name is up on the node', async (t) => {
+  const { cloud, look } = await start(t)
+  const expects = [{ services: ['nova-conductor', 'nova-scheduler'], of: 'compute' }]
+  const service = (binary: string, state: string, host = 'control', minute = 0) => ({ binary, host, state, updated_at: `2026-01-01T00:0${minute}:00` })
+  const lookAt = (...services: object[]) => {
+    cloud.answers['/os-services'] = { services }
+    return look({ expects })
+  }
+  const conductor = service('nova-conductor', 'up')
+  t.match(await lookAt(conductor, service('nova-scheduler', 'up', 'other')), { code: 1, said: 'nova-scheduler on control has not reported yet\n' })
+  t.match(await lookAt(conductor, service('nova-scheduler', 'down', 'control', 2), service('nova-scheduler', 'down', 'control', 1)), { code: 1, said: 'nova-scheduler on control is down (last heard of at 2026-01-01T00:02:00)\n' })
+  t.match(await lookAt(conductor, service('nova-scheduler', 'down'), service('nova-scheduler', 'up')), well)
+})
+
+t.test('an agent of the network that is not alive is named', async (t) => {
+  const { cloud, look } = await start(t)
+  const expects = [{ agents: ['neutron-linuxbridge-agent', 'neutron-l3-agent'] }]
+  const agent = (binary: string, alive: boolean) => ({ binary, alive, heartbeat_timestamp: '2026-01-01 00:00:00' })
+  const lookAt = (...agents: object[]) => {
+    cloud.answers['/v2.0/agents?host=control'] = { agents }
+    return look({ expects })
+  }
+  const bridge = agent('neutron-linuxbridge-agent', true)
+  t.match(await lookAt(bridge), { code: 1, said: 'neutron-l3-agent on control has not reported to the network service yet\n' })
+  t.match(await lookAt(bridge, agent('neutron-l3-agent', false)), { code: 1, said: 'neutron-l3-agent on control is not alive (last heard of at 2026-01-01 00:00:00)\n' })
+  t.match(await lookAt(bridge, agent('neutron-l3-agent', true)), well)
 })
 
 t.test('a network whose addresses nobody gives is named', async (t) => {

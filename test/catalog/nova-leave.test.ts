@@ -38,7 +38,7 @@ interface Migration {
 async function startCloud(t: Test, given: (Partial<Server> & { name: string })[], known: Omit<Migration, 'id'>[] = []) {
   const servers = new Map<string, Server>(given.map((each) => [`id-${each.name}`, { id: `id-${each.name}`, status: 'ACTIVE', task: null, host: 'n1', ...each }]))
   const migrations: Migration[] = known.map((each, index) => ({ id: index, ...each }))
-  const cloud = { servers, migrations, said: [] as string[], service: 'enabled', tries: new Map<string, number>(), conflicts: 0 }
+  const cloud = { servers, migrations, said: [] as string[], service: 'enabled', others: [{ host: 'n2', state: 'up', status: 'enabled' }], tries: new Map<string, number>(), conflicts: 0 }
   const actions = new Map<string, { request: string; message: string | null; details?: string | undefined }>()
   const pending: (() => void)[] = []
   const directory = t.testdir()
@@ -113,7 +113,7 @@ async function startCloud(t: Test, given: (Partial<Server> & { name: string })[]
         const endpoints = [{ interface: 'internal', region: 'RegionOne', url }]
         return answer(201, { token: { project: { id: 'p1' }, catalog: [{ type: 'compute', endpoints }] } }, { 'X-Subject-Token': 'token' })
       }
-      if (root === 'os-services' && request.method === 'GET') return answer(200, { services: cloud.service === 'gone' ? [] : ['n1', 'n2'].map((host) => ({ id: `service-${host}`, host, state: 'up', status: host === 'n1' ? cloud.service : 'enabled' })) })
+      if (root === 'os-services' && request.method === 'GET') return answer(200, { services: cloud.service === 'gone' ? [] : [{ host: 'n1', state: 'up', status: cloud.service }, ...cloud.others].map((each) => ({ id: `service-${each.host}`, ...each })) })
       if (root === 'os-services') {
         const isOver = [...servers.values()].every(({ host }) => host !== 'n1') && migrations.every(({ status }) => ['completed', 'confirmed', 'error'].includes(status))
         if (request.method === 'DELETE' && !isOver) return answer(409, { message: 'the host is not empty' })
@@ -168,6 +168,27 @@ t.test('servers that run move while they run, those that are stopped move as the
   t.match(said, /^server web \(id-web, active\): os-migrateLive$/m)
   t.match(said, /^server id-held: live-migration from n1 to n2: running\n[^]*server id-held: live-migration from n1 to n2: completed$/m)
   t.match(said, /^server id-off: migration from n1 to n2: finished\nserver off \(id-off, verify_resize\): confirmResize\n[^]*server id-off: migration from n1 to n2: confirmed\nsystemctl stop nova-compute\.service\n$/m)
+})
+
+t.test('a node with servers does not leave when no other one can take them, whatever is to become of them', async (t) => {
+  const { cloud, leave, where } = await startCloud(t, [{ name: 'web' }, { name: 'off', status: 'SHUTOFF' }])
+  const failed = 'n1 has servers, and there is no other compute node that is up and enabled to take them: web (id-web, active), off (id-off, shutoff)\n'
+  const other = cloud.others[0]!
+  for (const others of [[], [{ ...other, state: 'down' }], [{ ...other, status: 'disabled' }]]) {
+    cloud.others = others
+    for (const policy of ['migrate', 'shelve']) t.same(await leave(policy), { code: 1, said: '', failed })
+  }
+  t.same(cloud.said, [], 'it takes servers as before')
+  cloud.others = [other]
+  t.match(await leave('migrate'), { code: 0 })
+  t.same(where(), { web: 'ACTIVE on n2', off: 'SHUTOFF on n2' })
+})
+
+t.test('a node without servers leaves though it is the only one', async (t) => {
+  const { cloud, leave } = await startCloud(t, [])
+  cloud.others = []
+  t.match(await leave('refuse'), { code: 0, failed: '' })
+  t.same(cloud.said, ['n1 disabled', 'n1 gone'])
 })
 
 t.test('a server that does not move at once is told to once more, with the reason', async (t) => {
