@@ -1,5 +1,5 @@
 /** A cloud of a control node and compute nodes in a lab: its plan, and what tests do to it. */
-import { callApi, runInNode } from '@lichen/demo'
+import { callApi, runInNode, type ServerAddress } from '@lichen/demo'
 import type { Test } from 'tap'
 import { cacheDirectory } from '../lab/lab-fixture.js'
 import { buildGuestImage, guestImageProperties } from '../openstack/guest-image/build.js'
@@ -9,6 +9,9 @@ import { readWholeLog } from './log-reader.js'
 
 /** Dozens of services in Python start at once on the cores of one machine. */
 export const longMs = 900_000
+
+/** Where the guest image is on `control`, for images of the plan and of clients. */
+export const images = { disk: '/root/guest.raw', kernel: '/root/vmlinuz', initrd: '/root/initrd', properties: guestImageProperties }
 
 export interface CloudTask {
   readonly id: string
@@ -30,12 +33,21 @@ export interface Cloud {
   list(what: string, ...columns: string[]): Promise<string[]>
   /** The task, which has ended like this. */
   submit(t: Test, kind: 'apply' | 'check' | 'destroy', wanted: unknown, outcome: string): Promise<CloudTask>
-  /** The address of a server that is reached from outside, made with these options of `server create`. */
-  makeServer(name: string, options?: string): Promise<string>
+  /** The address of a server that is reached from outside. @throws when the server is not active then, with its fault. */
+  makeServer(name: string, options?: ServerOptions): Promise<string>
   /** What a command prints on a server, as the user of the image. */
   login(address: string, command: string): Promise<string>
-  /** No password is where people read, and no file with one can be read by everybody. */
+  /** No secret of this plan, which was applied, is where people read, and no file of a node with one can be read by everybody. */
   lookForSecrets(t: Test, plan: OpenstackPlan): Promise<void>
+}
+
+export interface ServerOptions {
+  /** Default: `guest`, of the plan. */
+  readonly image?: string
+  /** One that a router joins with the public network. Default: `inner`, of the plan. */
+  readonly network?: string
+  /** More options of `server create`. */
+  readonly more?: string
 }
 
 export interface CloudOptions {
@@ -51,7 +63,6 @@ export interface CloudOptions {
 
 /** Nodes that have joined; all of it is gone after the test. */
 export async function startCloudNodes(t: Test, labName: string, { nodes = ['control', 'compute'], example = 'openstack.yaml', limitMs = longMs, clientMs = 120_000 }: CloudOptions = {}): Promise<Cloud> {
-  const images = { disk: '/root/guest.raw', kernel: '/root/vmlinuz', initrd: '/root/initrd', properties: guestImageProperties }
   const image = await buildGuestImage({ cacheDirectory, log: (line) => t.comment(line) })
   const cluster = await startCluster(t, labName, nodes, { privileged: true, links: ['eth1'], labelsOf: (node) => ({ role: node === 'control' ? 'control' : 'compute' }) })
   const { lab } = cluster
@@ -77,9 +88,12 @@ export async function startCloudNodes(t: Test, labName: string, { nodes = ['cont
       const changed = actions.filter((action) => !action.id.startsWith('lichen/') && action.result?.changed === true)
       return { id, task, actions, failures: failures.join('\n'), changed }
     },
-    makeServer: async (name, options = '') => {
-      await openstack(`server create --flavor small --image guest --network inner --key-name lab ${options} --wait ${name}`, 'floating ip create public')
-      const [floating] = (await list('floating ip list', 'Floating IP Address')) as [string]
+    makeServer: async (name, { image = 'guest', network = 'inner', more = '' } = {}) => {
+      await openstack(`server create --flavor small --image ${image} --network ${network} --key-name lab ${more} --wait ${name}`)
+      // A client that reads its commands succeeds whatever became of them.
+      const { status, fault } = JSON.parse(await openstack(`server show ${name} -f json`)) as { readonly status: string, readonly fault?: unknown }
+      if (status !== 'ACTIVE') throw new Error(`server ${name} is ${status}: ${JSON.stringify(fault)}`)
+      const { floating_ip_address: floating } = JSON.parse(await openstack('floating ip create public -f json')) as { readonly floating_ip_address: string }
       await openstack(`server add floating ip ${name} ${floating}`)
       return floating
     },
@@ -94,19 +108,59 @@ export async function startCloudNodes(t: Test, labName: string, { nodes = ['cont
       }
     },
     lookForSecrets: async (t, plan) => {
-      const secrets = (await cluster.shell('control', `sed --quiet --regexp-extended 's/^(password|metadata_proxy_shared_secret) = //p; s#^(connection|transport_url) = [^:]*://[^:]*:([^@]*)@.*#\\2#p' /etc/nova/nova.conf /etc/glance/glance-api.conf /etc/neutron/neutron.conf; sed --quiet 's/^export OS_PASSWORD=//p' /root/openrc`)).trim().split('\n')
-      t.ok(new Set(secrets).size >= 10, `${new Set(secrets).size} secrets`)
-      const { items } = await callApi<{ readonly items: readonly { readonly id: string }[] }>(cluster.server(), 'GET', '/v1/tasks')
-      for (const { id } of items) {
-        const everything = JSON.stringify([await readWholeLog(cluster.server(), id), await cluster.actions(id), await callApi(cluster.server(), 'GET', `/v1/tasks/${id}/events?limit=1000`)])
-        t.notOk(secrets.some((secret) => everything.includes(secret)), `task ${id} shows none`)
+      const server = cluster.server()
+      const nodes = lab.list()!.nodes.map(({ name }) => name)
+      const printed = await Promise.all(nodes.map((node) => cluster.shell(node, listSecrets)))
+      const secrets = printed.flatMap((text) => text.trim().split('\n').filter((line) => line !== '')).map((line) => line.split(' ') as [string, string])
+      const names = [...new Set(secrets.map(([name]) => name))].sort()
+      t.same(names, ['OS_PASSWORD', 'SECRET_KEY', 'auth_encryption_key', 'connection', 'cookie', 'default_pass', 'key', 'metadata_proxy_shared_secret', 'password', 'stack_domain_admin_password', 'transport_url'])
+      const values = [...new Set(secrets.map(([, value]) => value))]
+      // one for each that the plan's components have, but for the one of which a key of SSH is made
+      t.ok(values.length >= 24, `${values.length} secrets on ${nodes.join(', ')}`)
+      const namesIn = (text: string): string[] => [...new Set(secrets.filter(([, value]) => text.includes(value)).map(([name]) => name))]
+
+      for (const { id } of await readAll<{ readonly id: string }>(server, '/v1/tasks')) {
+        const everything = JSON.stringify([await readWholeLog(server, id), await readAll(server, `/v1/tasks/${id}/actions`), await readAll(server, `/v1/tasks/${id}/events`)])
+        t.same(namesIn(everything), [], `task ${id} shows none`)
       }
-      t.notOk(secrets.some((secret) => JSON.stringify(plan).includes(secret)))
-      const readable = await cluster.shell('control', `grep --recursive --files-with-matches --fixed-strings ${secrets.map((secret) => `--regexp=${secret}`).join(' ')} /etc /root /var/lib/lichen 2>/dev/null | xargs stat --format='%A %n' | grep --extended-regexp '^.{7}r' || true`)
-      t.equal(readable, '', 'no file with one can be read by everybody')
+      for (const kind of ['apply', 'destroy']) {
+        const preview = JSON.stringify(await callApi(server, 'POST', '/v1/previews', { kind, plan }))
+        t.match(preview, /⟦secret:/, `a preview of ${kind} has places for them`)
+        t.same(namesIn(preview), [], 'and shows none')
+      }
+      const patterns = values.map((value) => `--regexp=${value}`).join(' ')
+      for (const node of nodes) {
+        const readable = await cluster.shell(node, `grep --recursive --files-with-matches --fixed-strings ${patterns} /etc /root /var/lib/lichen 2>/dev/null | xargs --no-run-if-empty stat --format='%A %n' | grep --extended-regexp '^.{7}r' || true`)
+        t.equal(readable, '', `no file with one on ${node} can be read by everybody`)
+        const read = await cluster.shell(node, `runuser -u nobody -- grep --recursive --files-with-matches --fixed-strings ${patterns} /etc /opt /run /srv /tmp /usr/local /var/backups /var/cache/debconf /var/lib/dpkg /var/lib/lichen-agent /var/log /var/tmp 2>/dev/null || true`)
+        t.equal(read, '', `nobody finds one on ${node}`)
+      }
     },
   }
 }
+
+/** All items of a list that comes in pages. */
+async function readAll<Item>(server: ServerAddress, path: string): Promise<Item[]> {
+  const items: Item[] = []
+  for (let query = ''; ; ) {
+    const page = await callApi<{ readonly items: readonly Item[]; readonly next: string | null }>(server, 'GET', `${path}${query}`)
+    items.push(...page.items)
+    if (page.next === null) return items
+    query = `?after=${encodeURIComponent(page.next)}`
+  }
+}
+
+/** Prints the secrets that Lichen has put into files of a node, each behind the name that it has there. They are at least 32 letters and digits. */
+const listSecrets = String.raw`shopt -s nullglob
+grep --no-filename '' /dev/null /etc/{nova,neutron,glance,placement,keystone,heat,rabbitmq}/*.{conf,ini} /etc/keystone/*-keys/* /etc/openstack-dashboard/local_settings.d/*lichen.py \
+  /var/lib/lichen/*/*.json /etc/keystone/*.json /var/lib/rabbitmq/.erlang.cookie /root/openrc 2>/dev/null | sed --quiet --regexp-extended '
+    s/^([a-z_]+) = ([A-Za-z0-9]{32,})$/\1 \2/p
+    s#^(connection|transport_url) = [^:]*://[^:]*:([A-Za-z0-9]{32,})@.*#\1 \2#p
+    s/^(SECRET_KEY) = "([A-Za-z0-9]{32,})"$/\1 \2/p
+    s/^export (OS_PASSWORD)=([A-Za-z0-9]{32,})$/\1 \2/p
+    s/.*"(password)": "([A-Za-z0-9]{32,})".*/\1 \2/p
+    s/^([A-Za-z0-9]{43})=$/key \1/p
+    s/^([A-Za-z0-9]{32})$/cookie \1/p'`
 
 /** Prints what a compute node has that left, or lost its cloud; nothing when it is clean. */
 export const leftOfCompute = `dpkg-query --show --showformat='\${Status} \${Package}\\n' 'nova-*' 'neutron-*' libvirt-daemon-system 2>/dev/null | grep -v not-installed

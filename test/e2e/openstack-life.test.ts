@@ -28,6 +28,16 @@ t.test('the life of a cloud', { skip: skipReason() }, async (t) => {
     return `${String(shown['status'])} on ${String(shown['OS-EXT-SRV-ATTR:host'])}`
   }
   const namedHosts = async () => [...(await list('compute service list', 'Host')), ...(await list('network agent list', 'Host')), ...(await list('hypervisor list', 'Hypervisor Hostname'))]
+  const units = {
+    control: ['mariadb', 'rabbitmq-server', 'memcached', 'keystone', 'glance-api', 'placement-api', 'nova-api', 'nova-api-metadata', 'nova-conductor', 'nova-scheduler', 'neutron-api', 'neutron-rpc-server', 'neutron-dhcp-agent', 'neutron-l3-agent', 'neutron-linuxbridge-agent', 'neutron-metadata-agent', 'heat-api', 'heat-api-cfn', 'heat-engine', 'apache2'],
+    compute: ['nova-compute', 'neutron-linuxbridge-agent'],
+  }
+  /** Node, unit and the id of its start, for each service. */
+  const invocations = async () => {
+    const shown = Object.entries(units).map(([node, names]) => cluster.shell(node, `for unit in ${names.join(' ')}; do echo "${node} $unit $(systemctl show --property=InvocationID --value "$unit.service")"; done`))
+    return (await Promise.all(shown)).flatMap((text) => text.trim().split('\n'))
+  }
+  const providers = () => list('resource provider list', 'name')
   let floating = ''
 
   await step(t, 'it is made, and a server of it is reached from outside', async (t) => {
@@ -59,12 +69,15 @@ t.test('the life of a cloud', { skip: skipReason() }, async (t) => {
     const { changed } = await submit(t, 'check', plan, 'succeeded')
     t.same(changed.map(({ component }) => component).sort().filter((name, index, all) => all.indexOf(name) === index), ['glance', 'placement'])
     t.match(changed.flatMap((action) => action.result!.commands).map(({ diff }) => diff ?? '').join('\n'), /-processes = 9\n\+processes = 2/)
-    const startedAt = async (unit: string) => (await cluster.shell('control', `systemctl show --property=ExecMainStartTimestampMonotonic --value ${unit}`)).trim()
-    const units = ['glance-api', 'placement-api', 'nova-api', 'nova-conductor', 'neutron-api', 'keystone']
-    const before = await Promise.all(units.map(startedAt))
-    await submit(t, 'apply', planOf({ with: { nova: { options: { quota: { cores: 40 } } } } }), 'succeeded')
-    const after = await Promise.all(units.map(startedAt))
-    t.same(units.filter((_, index) => before[index] !== after[index]), ['glance-api', 'placement-api', 'nova-api', 'nova-conductor'])
+    /** Which of the services that a node has were started anew by an apply. */
+    const restartedBy = async (wanted: unknown) => {
+      const before = await invocations()
+      t.same(before.filter((line) => !/ [0-9a-f]{32}$/.test(line)), [], 'all of them run')
+      await submit(t, 'apply', wanted, 'succeeded')
+      return (await invocations()).filter((line) => !before.includes(line)).map((line) => line.slice(0, line.lastIndexOf(' '))).sort()
+    }
+    t.same(await restartedBy(plan), ['control glance-api', 'control placement-api'], 'what was put right')
+    t.same(await restartedBy(planOf({ with: { nova: { options: { quota: { cores: 40 } } } } })), ['nova-api', 'nova-api-metadata', 'nova-conductor', 'nova-scheduler'].map((unit) => `control ${unit}`), 'what reads nova.conf, and not nova-compute, which has a file of its own')
     t.match(await cluster.shell('control', 'grep --after-context=1 "^\\[quota\\]" /etc/nova/nova.conf'), /cores = 40/)
     await submit(t, 'apply', plan, 'succeeded')
   })
@@ -79,7 +92,7 @@ t.test('the life of a cloud', { skip: skipReason() }, async (t) => {
     t.equal(after.length, before.length)
     t.same(after.filter((password) => before.includes(password)), [], `${before.length} passwords are others`)
     t.match(await list('server list', 'Name', 'Status'), ['first ACTIVE'])
-    t.match(await list('network agent list', 'Host', 'Alive'), /true/)
+    t.same(await list('network agent list', 'Binary', 'Host', 'Alive'), ['neutron-dhcp-agent control true', 'neutron-l3-agent control true', 'neutron-linuxbridge-agent compute true', 'neutron-linuxbridge-agent control true', 'neutron-metadata-agent control true'])
     const old = await cluster.lab.exec('control', ['bash', '-c', `. /root/openrc && OS_PASSWORD=${before[0]} openstack token issue`])
     t.match(String(old.stderr), /401/, 'the old password is refused')
     const { task } = await submit(t, 'apply', plan, 'succeeded')
@@ -98,6 +111,12 @@ t.test('the life of a cloud', { skip: skipReason() }, async (t) => {
     const grown = await submit(t, 'apply', planOf({ with: cleaned }), 'succeeded')
     t.same(grown.changed.map(({ node }) => node).filter((node) => node !== 'compute2'), [])
     t.ok((await list('compute service list', 'Binary', 'Host', 'State')).includes('nova-compute compute2 up'))
+    const added = await cloud.makeServer('added', { more: '--availability-zone nova:compute2' })
+    t.equal(await statusAndHost('added'), 'ACTIVE on compute2')
+    t.match(await cloud.login(added, 'hostname'), /^added$/m, 'the new node runs servers, which are reached')
+    await openstack('server delete --wait added', `floating ip delete ${added}`)
+    await cluster.shell('control', 'apt-get install -y -q python3-osc-placement >/dev/null')
+    t.same(await providers(), ['compute', 'compute2'])
     await cordon('compute', true)
     const refused = await submit(t, 'apply', planOf({ computeCount: 1 }), 'failed')
     t.match(refused.failures, /compute has servers and is not to leave with them: (?=[^;]*first \([0-9a-f-]{36}, active\))(?=[^;]*asleep \([0-9a-f-]{36}, shutoff\))/)
@@ -112,6 +131,7 @@ t.test('the life of a cloud', { skip: skipReason() }, async (t) => {
     t.match(before, /^[0-9a-f-]{36}$/m)
     t.equal(await bootId(), before, 'it has run all the time')
     t.notOk((await namedHosts()).includes('compute'), 'the cloud has forgotten it')
+    t.same(await providers(), ['compute2'], 'and what it had to give')
     t.equal(await runInNode(cluster.lab, 'compute', ['bash', '-c', leftOfCompute]), '', 'nothing is left on the node')
   })
 
@@ -124,6 +144,7 @@ t.test('the life of a cloud', { skip: skipReason() }, async (t) => {
     await submit(t, 'apply', settled, 'succeeded')
     t.equal(await statusAndHost('first'), 'ACTIVE on compute')
     t.notOk((await namedHosts()).includes('compute2'), 'the cloud has forgotten it')
+    t.same(await providers(), ['compute'])
     t.equal(await runInNode(cluster.lab, 'compute2', ['bash', '-c', leftOfCompute]), '', 'nothing is left on the node')
   })
 
@@ -134,7 +155,7 @@ t.test('the life of a cloud', { skip: skipReason() }, async (t) => {
     t.match(await cloud.login(floating, 'hostname'), /^first$/m)
   })
 
-  await step(t, 'no password is in logs, actions, events or previews, and the files that hold one are private', (t) => cloud.lookForSecrets(t, plan))
+  await step(t, 'no password is in logs, actions, events or previews, and the files that hold one are private', (t) => cloud.lookForSecrets(t, settled))
 
   await step(t, 'destroy leaves clean nodes', async (t) => {
     await openstack('server delete --wait first', `floating ip delete ${floating}`)
