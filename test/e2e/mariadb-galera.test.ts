@@ -16,13 +16,13 @@ const nodes = ['a', 'b', 'c']
 const statusPort = 4569
 
 /** Plans with this virtual address: a server or several of them, behind one address from the beginning. */
-const planBehind = (virtualAddress: string) => (count: number, settings: Readonly<Record<string, number>> = {}) => ({
+const planBehind = (virtualAddress: string, keepalived = true) => (count: number, settings: Readonly<Record<string, number>> = {}) => ({
   apiVersion: 'lichen.dev/v1',
   kind: 'DeploymentPlan',
   metadata: { name: 'galera' },
   nodes: [{ name: 'servers', count }],
   components: [
-    { name: 'front', blueprint: 'haproxy@^1', on: 'servers', with: { virtualAddress } },
+    { name: 'front', blueprint: 'haproxy@^1', on: 'servers', with: { virtualAddress, keepalived } },
     { name: 'db', blueprint: 'mariadb@^1', on: 'servers', with: { removeData: true, bufferPoolMb: 64, settings }, uses: { frontend: 'front' } },
   ],
 })
@@ -189,9 +189,25 @@ t.test('MariaDB on one node and on three', { skip: skipReason() }, async (t) => 
     for (const node of nodes) t.equal(await read(node), 'alone by-b single without-b', node)
   })
 
-  await step(t, 'destroy leaves clean nodes', async (t) => {
-    await succeed(t, cluster, 'destroy', buildPlan(3))
+  const givenAddress = planBehind(virtualAddress, false)
+  const addressOf = (node: string) => cluster.shell(node, `ip -oneline -4 address show to ${virtualAddress}/32`)
+  await step(t, 'something else may lead the address to a node: keepalived gives it up', async (t) => {
+    await succeed(t, cluster, 'apply', givenAddress(3))
+    for (const node of nodes) {
+      t.equal(await cluster.shell(node, `dpkg-query --show --showformat='\${Status}\n' keepalived 2>/dev/null | grep -v not-installed; ls -d /etc/keepalived /usr/local/sbin/lichen-address-left 2>/dev/null; pgrep keepalived; true`), '', `${node} has nothing of it`)
+      t.equal(await addressOf(node), '')
+    }
+    await cluster.shell('b', `ip address add ${virtualAddress}/32 dev "$(ip -oneline -4 address show to ${cluster.lab.node('b').address}/32 | awk '{ print $2; exit }')"`)
+    t.equal(await cluster.shell('a', `mariadb --no-defaults --batch --skip-column-names --host=${virtualAddress} --user=keeper --password=kept --execute='SELECT 1'`), '1\n')
+    await unchanged(t, cluster, givenAddress(3))
+  })
+
+  await step(t, 'destroy leaves clean nodes, and an address that is looked after by others', async (t) => {
+    await cluster.shell('c', 'mkdir /etc/keepalived && echo "# of somebody else" >/etc/keepalived/keepalived.conf')
+    await succeed(t, cluster, 'destroy', givenAddress(3))
     for (const node of nodes) t.equal(await cluster.shell(node, left), '', `${node} is clean`)
+    t.match(await addressOf('b'), virtualAddress)
+    t.equal(await cluster.shell('c', 'cat /etc/keepalived/keepalived.conf'), '# of somebody else\n')
   })
 })
 
