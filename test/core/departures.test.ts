@@ -14,7 +14,7 @@ provides: {api: {interface: api, inputs: {type: object}, secrets: {token: {}}, o
 actions:
   install: {commands: [{name: i, note: {text: i}}]}
   admit: {on: relation, commands: [{name: a, note: {text: '{{ relation.nodes | map: "id" | join }}'}}]}
-  forget: {phase: remove, on: relation, perNode: true, after: [], commands: [{name: 'forget {{ item.id }}', forEach: relation.nodes, note: {text: '{{ item.id }} {{ item.hostname }} {{ item.address }}'}}]}
+  forget: {phase: remove, on: relation, perNode: true, after: [], commands: [{name: 'forget {{ item.id }}', forEach: relation.nodes, note: {text: '{{ item.id }} {{ item.hostname }} {{ item.address }}{% if relation.isDeparture %} leaves{% endif %}'}}]}
   leave: {serial: true, commands: [{name: l, note: {text: '{{ staying | map: "id" | join }}'}}]}
   check: {commands: [{name: c, note: {text: c}}]}
   remove: {after: [forget], commands: [{name: r, note: {text: r}}]}`),
@@ -97,7 +97,7 @@ t.test('a node that a smaller group gives up is drained, then emptied, users bef
   }, 'what is done once for the component is left alone')
   t.strictSame(graph.gates.find(({ id }) => id === gate)?.after, ['api/check@c1', 'runtime/install@w1', 'runtime/install@w2', 'workers/check@w1', 'workers/check@w2'])
   t.equal(textOf(graph, 'workers/drain@w3'), 'w3 w3 of w1 w2 w3, w1 w2 stay')
-  t.equal(textOf(graph, 'api/forget:workers.api@c1'), 'w3 w3 10.0.0.3')
+  t.equal(textOf(graph, 'api/forget:workers.api@c1'), 'w3 w3 10.0.0.3 leaves')
   t.ok(graph.actions.filter(({ isDeparture }) => isDeparture).every(({ unchanged, mode }) => unchanged === null && mode === 'do'))
   t.equal(graph.actions.filter((action) => !action.isDeparture && action.unchanged === null && action.verifies.length === 0).length, 1, 'beside it only the action that names all workers runs')
   t.match(countGraph(graph), { departing: 6 })
@@ -118,6 +118,7 @@ t.test('a component that the plan drops goes as in a destroy', async (t) => {
   t.strictSame(edges['workers/forgetAll@w1'], ['workers/stop@w1', 'workers/stop@w2', 'workers/stop@w3'])
   t.strictSame(edges['runtime/remove@w2']?.includes('workers/remove@w1'), true, 'all that used it is gone before')
   t.match(graph.actions.find(({ id }) => id === 'api/forget:workers.api@c1')?.commands.map(({ name }) => name), ['forget w1', 'forget w2', 'forget w3'])
+  t.equal(textOf(graph, 'api/forget:workers.api@c1'), 'w1 w1 10.0.0.1 leaves')
   t.match(graph.departures?.[0]?.departures.map(({ component, isWhole }) => [component, isWhole]), [['runtime', true], ['workers', true]])
 })
 
@@ -126,6 +127,7 @@ t.test('a provider that goes with its consumer takes away what it had prepared',
   const edges = departing(graph)
   t.ok(edges['api/forget:workers.api@c1']?.includes('workers/remove@w3'))
   t.ok(edges['api/remove@c1']?.includes('api/forget:workers.api@c1'))
+  t.equal(textOf(graph, 'api/forget:workers.api@c1'), 'w1 w1 10.0.0.1', 'and knows that it does not stay')
   t.equal(edges['api/leave@c1'], undefined, 'nobody is left to hand over to')
 })
 
@@ -206,9 +208,9 @@ t.test('a node that comes back before it has left completely stays', async (t) =
 t.test('of a node that is no longer registered nothing is asked, and its provider forgets it', async (t) => {
   const graph = build(withCount(2), { ...after(three, first), nodes: nodes.filter(({ id }) => id !== 'w2') })
   t.strictSame(departing(graph), { 'api/forget:workers.api@c1': [gate] })
-  t.equal(textOf(graph, 'api/forget:workers.api@c1'), 'w2 w2 10.0.0.2', 'as it was known')
+  t.equal(textOf(graph, 'api/forget:workers.api@c1'), 'w2 w2 10.0.0.2 leaves', 'as it was known')
   const again = build(withCount(2), { ...after(withCount(2), graph, new Map()), nodes: nodes.filter(({ id }) => id !== 'w2') })
-  t.equal(textOf(again, 'api/forget:workers.api@c1'), 'w2 w2 10.0.0.2', 'also in the apply after')
+  t.equal(textOf(again, 'api/forget:workers.api@c1'), 'w2 w2 10.0.0.2 leaves', 'also in the apply after')
 })
 
 t.test('after a destroy nothing can leave', async (t) => {
@@ -223,6 +225,7 @@ t.test('a destroy goes on with what was leaving, before what it used; a check do
   const destroy = build(two, { ...after(two, second, new Map()), kind: 'destroy' })
   t.strictSame(Object.keys(departing(destroy)).sort(), ['api/forget:workers.api:earlier-1@c1', 'runtime/remove@w3', 'workers/remove@w3', 'workers/stop@w3'])
   t.ok(destroy.actions.find(({ id }) => id === 'api/remove@c1')?.after.includes('api/forget:workers.api:earlier-1@c1' as never))
+  t.equal(textOf(destroy, 'api/forget:workers.api:earlier-1@c1'), 'w3 w3 10.0.0.3')
   t.equal(build(two, { ...after(two, second, new Map()), kind: 'check' }).departures, undefined)
 })
 

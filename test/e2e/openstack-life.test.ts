@@ -8,7 +8,7 @@ import { callApi, runInNode } from '@lichen/demo'
 import t from 'tap'
 import { eventually } from '../eventually.js'
 import { skipReason } from '../lab/lab-fixture.js'
-import { checkout, step } from './cluster-fixture.js'
+import { checkout, patienceMs, step } from './cluster-fixture.js'
 import { leftOfCloud, leftOfCompute, longMs, startCloudNodes } from './cloud-fixture.js'
 
 t.setTimeout(2_700_000)
@@ -156,6 +156,22 @@ t.test('the life of a cloud', { skip: skipReason() }, async (t) => {
   })
 
   await step(t, 'no password is in logs, actions, events or previews, and the files that hold one are private', (t) => cloud.lookForSecrets(t, settled))
+
+  await step(t, 'a node that is dead and removed is forgotten, once its servers are', async (t) => {
+    await cordon('compute2', false)
+    await submit(t, 'apply', planOf({ computeCount: 2, with: cleaned }), 'succeeded')
+    await openstack('server create --flavor small --image guest --network inner --availability-zone nova:compute2 --wait lost')
+    t.equal(await statusAndHost('lost'), 'ACTIVE on compute2')
+    await cluster.lab.kill('compute2')
+    await callApi(cluster.server(), 'DELETE', '/v1/nodes/compute2')
+    const refused = await submit(t, 'apply', settled, 'failed')
+    t.match(refused.failures, /nova\/dismiss:compute\.compute@control: [^]*compute2 is gone, and the cloud still has servers of it: lost \([0-9a-f-]{36}, active\)/)
+    await eventually(t, 'the compute service knows that it is down', async () => (await list('compute service list', 'Host', 'State')).includes('compute2 down'), { timeoutMs: patienceMs, intervalMs: 2_000 })
+    await openstack('server delete --wait lost')
+    await submit(t, 'apply', settled, 'succeeded')
+    t.notOk((await namedHosts()).includes('compute2'))
+    t.same(await providers(), ['compute'])
+  })
 
   await step(t, 'destroy leaves clean nodes', async (t) => {
     await openstack('server delete --wait first', `floating ip delete ${floating}`)

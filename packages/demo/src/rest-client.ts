@@ -16,7 +16,7 @@ export interface ApiNode {
 }
 
 /** The JSON of an answer. @throws DemoFailure when the answer is not one of success; whatever `fetch` throws when there is none. */
-export async function callApi<T>(server: ServerAddress, method: 'GET' | 'POST' | 'PATCH', path: string, body?: unknown): Promise<T> {
+export async function callApi<T>(server: ServerAddress, method: 'GET' | 'POST' | 'PATCH' | 'DELETE', path: string, body?: unknown): Promise<T> {
   const response = await fetch(`${server.apiUrl}${path}`, {
     method,
     headers: { authorization: `Bearer ${server.adminToken}`, accept: 'application/json', ...(body === undefined ? {} : { 'content-type': 'application/json' }) },

@@ -72,7 +72,7 @@ function bind(input: ContextInput, entry: ResolvedComponent, base: EvaluationCon
   const { value: inputs, problems } = binding.compiled.validateInputs(requirement.with(base) as Record<string, unknown>)
   for (const problem of problems) input.problems.push({ code: 'PLAN_BAD_PARAMETER', path, message: `what "${name}" tells "${binding.provider}" does not fit: ${problem.path} ${problem.message}` })
   const secrets = nameSecrets(input, binding.compiled.secrets, scopeOfRelation(binding.provider, name, binding.relation))
-  const relation = { name: binding.relation, consumer: name, inputs, nodes: described, secrets }
+  const relation = { name: binding.relation, consumer: name, inputs, nodes: described, secrets, isDeparture: false }
   provider.consumers.push({ binding, name, relation })
   const first = provider.nodes[0]!
   const context = provider.at(first).with({ relation, outputs: { ...nameOutputs(provider.entry, first, provider.nodes), ...nameRelationOutputs(provider, binding, name) } })

@@ -109,7 +109,7 @@ export class DeparturePlanner {
       const provider = this.#input.contexts.get(binding.provider)
       if (provider === undefined) return []
       const consumer = contexts.get(binding.provider)!.consumers.find((candidate) => candidate.binding === binding)!
-      return [{ name: binding.relation, variables: { ...consumer.relation, nodes: leaving.nodes.map((node) => this.#input.context.describe(node)) }, provider }]
+      return [{ name: binding.relation, variables: { ...consumer.relation, nodes: leaving.nodes.map((node) => this.#input.context.describe(node)), isDeparture: this.#input.kind === 'apply' }, provider }]
     })
   }
 
