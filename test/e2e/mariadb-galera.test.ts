@@ -192,12 +192,11 @@ t.test('MariaDB on one node and on three', { skip: skipReason() }, async (t) => 
   const givenAddress = planBehind(virtualAddress, false)
   const addressOf = (node: string) => cluster.shell(node, `ip -oneline -4 address show to ${virtualAddress}/32`)
   await step(t, 'something else may lead the address to a node: keepalived gives it up', async (t) => {
-    await succeed(t, cluster, 'apply', givenAddress(3))
-    for (const node of nodes) {
-      t.equal(await cluster.shell(node, `dpkg-query --show --showformat='\${Status}\n' keepalived 2>/dev/null | grep -v not-installed; ls -d /etc/keepalived /usr/local/sbin/lichen-address-left 2>/dev/null; pgrep keepalived; true`), '', `${node} has nothing of it`)
-      t.equal(await addressOf(node), '')
-    }
+    const id = await cluster.submit('apply', givenAddress(3))
+    await eventually(t, 'no node has it', async () => (await Promise.all(nodes.map(addressOf))).join('') === '', { timeoutMs: patienceMs, intervalMs: 100 })
     await cluster.shell('b', `ip address add ${virtualAddress}/32 dev "$(ip -oneline -4 address show to ${cluster.lab.node('b').address}/32 | awk '{ print $2; exit }')"`)
+    t.match(await cluster.ended(t, id), { outcome: 'succeeded' })
+    for (const node of nodes) t.equal(await cluster.shell(node, `dpkg-query --show --showformat='\${Status}\n' keepalived 2>/dev/null | grep -v not-installed; ls -d /etc/keepalived /usr/local/sbin/lichen-address-left 2>/dev/null; pgrep keepalived; true`), '', `${node} has nothing of it`)
     t.equal(await cluster.shell('a', `mariadb --no-defaults --batch --skip-column-names --host=${virtualAddress} --user=keeper --password=kept --execute='SELECT 1'`), '1\n')
     await unchanged(t, cluster, givenAddress(3))
   })
