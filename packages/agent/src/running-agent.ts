@@ -93,9 +93,8 @@ class RunningAgent implements Agent {
     this.#keys = parts.readKeys(identity.signingKeys)
     this.#journal = journal
     this.#outbox = new Outbox({ directory: joinPath(dataDirectory, 'spool'), disk, onWrite, log, clock, limitBytes: parts.spoolLimitBytes ?? defaultSpoolLimitBytes, onFatal: (error) => this.#fail(error) })
-    const packageLock = new PackageLock()
     const environment = { PATH: parts.path ?? defaultPath, LANG: 'C.UTF-8', HOME: confine ?? '/root', LICHEN_NODE: identity.nodeId }
-    const around = { journal, outbox: this.#outbox, programs, clock, logLimits, bootId, confine, dataDirectory, environment, lockPackages: () => packageLock.enter() }
+    const around = { journal, outbox: this.#outbox, programs, clock, logLimits, bootId, confine, dataDirectory, environment, packageLock: new PackageLock() }
     this.#runner = new Runner(around, parts.concurrency ?? 4, log)
     this.#link = new Link(
       {

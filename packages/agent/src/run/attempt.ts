@@ -24,6 +24,7 @@ import { isNoSpace } from '../disk/disk.js'
 import { Deadline, pause } from './deadline.js'
 import { execute, executeSupervised, resumeSupervised } from './execution.js'
 import type { Execution, ExecutionContext, Program } from './program.js'
+import type { PackageLock, PackagePlace } from './package-lock.js'
 import { numberOf, runName, runsOf } from './run-name.js'
 
 /** What attempts of one agent share. */
@@ -37,7 +38,7 @@ export interface AttemptSurroundings {
   readonly confine: string | undefined
   readonly dataDirectory: string
   readonly environment: Readonly<Record<string, string>>
-  readonly lockPackages: () => Promise<() => void>
+  readonly packageLock: PackageLock
 }
 
 /** An attempt whose time was over while the agent was down still has its interrupted command's check run, for this long. */
@@ -185,7 +186,7 @@ export class AttemptRun {
 
   /** Takes up a command that began in an earlier run of the agent. */
   async #resumeCommand(command: Command, index: number): Promise<CommandEnd | undefined> {
-    const { programs, clock, bootId, lockPackages } = this.#around
+    const { programs, clock, bootId, packageLock } = this.#around
     const { attempt } = this
     this.#begunBefore = attempt.begunBoot
     const names = runsOf(programs.list(), attempt.keyText, index)
@@ -195,7 +196,7 @@ export class AttemptRun {
     // The program's own time began when it did.
     const deadline = new Deadline(clock, this.deadline).limit(attempt.commandBegunAt + command.timeoutMs - clock.now(), limitText(command))
     if (last !== undefined) this.#log.say(`=== [${index + 1}/${this.#commands.length}] ${command.name} (${command.kind}), resumed`)
-    const leave = last !== undefined && command.kind === 'package' ? await lockPackages() : undefined
+    const leave = last !== undefined && command.kind === 'package' ? await packageLock.enter() : undefined
     const program = effect.isOneProgram && command.kind === 'run' ? captureOf(command.spec) : {}
     const execution = last === undefined ? undefined : await this.#orStopped(resumeSupervised(last, program, this.#executionContext(deadline)))
     leave?.()
@@ -234,7 +235,8 @@ export class AttemptRun {
     const mayRun = beginning === 'fresh' || (beginning === 'interrupted' && effectOf(command).isCheckable)
     const isToBegin = !this.isEffectless && mayRun
     const begin = isToBegin ? () => this.#begin(command, index) : undefined
-    const end = await this.#orStopped(runCommand(command, this.#contextsOf(index, deadline, execution), beginning, begin))
+    const turn = isToBegin && command.kind === 'package' ? this.#around.packageLock.queue() : undefined
+    const end = await this.#orStopped(runCommand(command, this.#contextsOf(index, deadline, execution, turn), beginning, begin)).finally(() => turn?.leave())
     deadline.clear()
     if (!end || (deadline.reason === 'stopped' && end.result.outcome !== 'succeeded')) return undefined
     this.#log.endCommand()
@@ -254,8 +256,13 @@ export class AttemptRun {
     })
   }
 
-  #contextsOf(index: number, deadline: Deadline, execution: Execution | undefined): CommandContexts {
-    const { confine, dataDirectory, lockPackages, bootId } = this.#around
+  #contextsOf(index: number, deadline: Deadline, execution: Execution | undefined, turn: PackagePlace | undefined): CommandContexts {
+    const { confine, dataDirectory, packageLock, bootId } = this.#around
+    const lockPackages = async (): Promise<() => void> => {
+      if (turn === undefined) return await packageLock.enter()
+      await turn.enter()
+      return () => turn.leave()
+    }
     const begunBoot = this.#begunBefore
     const mode = this.#order.mode === OrderMode.CHECK ? ('check' as const) : ('do' as const)
     const base = { log: this.#log, confine, dataDirectory, lockPackages, bootId, begunBoot, mode }
