@@ -236,7 +236,8 @@ export class AttemptRun {
     const isToBegin = !this.isEffectless && mayRun
     const begin = isToBegin ? () => this.#begin(command, index) : undefined
     const turn = isToBegin && command.kind === 'package' ? this.#around.packageLock.queue() : undefined
-    const end = await this.#orStopped(runCommand(command, this.#contextsOf(index, deadline, execution, turn), beginning, begin)).finally(() => turn?.leave())
+    const work = runCommand(command, this.#contextsOf(index, deadline, execution, turn), beginning, begin).finally(() => turn?.leave())
+    const end = await this.#orStopped(work)
     deadline.clear()
     if (!end || (deadline.reason === 'stopped' && end.result.outcome !== 'succeeded')) return undefined
     this.#log.endCommand()
