@@ -60,10 +60,31 @@ t.test('volumes in LVM', { skip: skipReason() }, async (t) => {
     t.equal(await written(floating), 'mosses')
   })
 
+  await step(t, 'while its targets start again nobody is let in and turned away, and a session that is lost all the same is told and taken up', async (t) => {
+    const polled = compute.shell(`python3 - ${storage.address} <<'END'\n${pollPortal}END`)
+    await eventually(t, 'it is asked', async () => (await compute.shell('ls /run/polling 2>/dev/null || true')) !== '', { timeoutMs: volumesLongMs, intervalMs: 200 })
+    await storage.shell('systemctl restart tgt')
+    t.match(JSON.parse(await polled), { refused: /^[1-9]/, turnedAway: 0, kept: 5 })
+    t.equal(await written(floating), 'mosses')
+    const session = () => compute.shell('cat /sys/class/iscsi_session/*/state')
+    await eventually(t, 'the session is there again', async () => (await session()) === 'LOGGED_IN\n', { timeoutMs: volumesLongMs, intervalMs: 1_000 })
+
+    await compute.shell('systemctl stop iscsid.socket iscsid.service')
+    await storage.shell('systemctl restart tgt')
+    await cloud.login(floating, 'rm --force ended; nohup sh -c "printf ferns! | sudo dd of=/dev/vdb conv=fsync status=none; echo ended with \\$? >ended" >/dev/null 2>&1 </dev/null &')
+    const { failures } = await submit(t, 'check', plan, 'failed')
+    t.match(failures, new RegExp(`^compute/check@\\S+: COMMAND_\\w+: [^]*servers wait for volume-${await shown('volume show data', 'id')}: its iSCSI session with ${storage.address}:3260 is FAILED`))
+    const { changed } = await submit(t, 'apply', plan, 'succeeded')
+    t.same(changed.map(({ id }) => id.replace(/@.*/, '')), ['compute/serve'])
+    t.equal(await session(), 'LOGGED_IN\n')
+    await eventually(t, 'it is written', async () => (await cloud.login(floating, 'cat ended 2>/dev/null || true')) === 'ended with 0\n', { timeoutMs: volumesLongMs, intervalMs: 2_000 })
+    t.equal(await written(floating), 'ferns!')
+  })
+
   await step(t, 'the node of servers is rebooted, and its server has its volume again', async (t) => {
     await compute.reboot()
     await cluster.settled(t, 'after the reboot', plan, volumesLongMs)
-    t.equal(await written(floating), 'mosses')
+    t.equal(await written(floating), 'ferns!')
     await detach(t, 'data')
   })
 
@@ -90,3 +111,31 @@ t.test('volumes in LVM', { skip: skipReason() }, async (t) => {
     t.equal((await storage.shell(ofVolumes)).trim(), '')
   })
 })
+
+/** Connects to the portal of an address until it has refused, and then lets in and keeps, what comes to it; tells how often it refused, and how often it closed a connection after the first time. */
+const pollPortal = `
+import json, socket, sys, time
+refused = turned_away = kept = 0
+open('/run/polling', 'w').close()
+until = time.monotonic() + 600
+while kept < 5 and time.monotonic() < until:
+    try:
+        connection = socket.create_connection((sys.argv[1], 3260), 2)
+    except OSError:
+        refused += 1
+        time.sleep(0.02)
+        continue
+    connection.settimeout(0.5)
+    try:
+        connection.recv(1)
+        closed = True
+    except socket.timeout:
+        closed = False
+    except OSError:
+        closed = True
+    connection.close()
+    if refused:
+        kept = 0 if closed else kept + 1
+        turned_away += closed
+print(json.dumps({'refused': str(refused), 'turnedAway': turned_away, 'kept': kept}))
+`

@@ -9,7 +9,7 @@ export const volumesLongMs = 1_800_000
 
 /** Prints what a node has of volumes; nothing when it has nothing. */
 export const ofVolumes = `dpkg-query --show --showformat='\${Status} \${Package}\\n' 'cinder-*' python3-cinder tgt 2>/dev/null | grep -v not-installed
-  ls -d /etc/cinder /var/lib/cinder /var/log/cinder /etc/default/cinder-* /etc/systemd/system/lichen-cinder-* /usr/local/sbin/lichen-cinder-* /var/lib/lichen/volumes 2>/dev/null
+  ls -d /etc/cinder /var/lib/cinder /var/log/cinder /etc/default/cinder-* /etc/systemd/system/lichen-cinder-* /usr/local/sbin/lichen-cinder-* /etc/systemd/system/tgt.service.d /var/lib/lichen/volumes 2>/dev/null
   losetup --list --noheadings 2>/dev/null; vgs --noheadings 2>/dev/null; findmnt --noheadings --types nfs,nfs4
   ss --listening --tcp --numeric --no-header | awk '{print $4}' | grep -E ':(8776|3260)$'
   true`
