@@ -44,7 +44,9 @@ function tap(title, files, jobs, timeoutS) {
   const output = join(root, 'build', `${title}.tap`)
   rmSync(output, { force: true })
   console.log(`\n${title}: ${files.length} files`)
+  const startedAt = Date.now()
   const child = spawnSync(join(root, 'node_modules/.bin/tap'), ['run', `--jobs=${jobs}`, `--timeout=${timeoutS}`, '--reporter=terse', `--output-file=${output}`, ...files], { cwd: root, stdio: 'inherit' })
+  console.log(`${title}: took ${Math.round((Date.now() - startedAt) / 1000)} s`)
   let total = { pass: 0, fail: 0 }
   try {
     const summary = [...readFileSync(output, 'utf8').matchAll(/^# \{ total: (\d+)(?:, pass: (\d+))?(?:, fail: (\d+))?(?:, skip: (\d+))?(?:, todo: (\d+))?.*\}$/gm)].at(-1)
